@@ -82,11 +82,12 @@ void aisbench_model_text(const Service *s, const BenchSet *set, const char *fold
     pyjson_double(out, set->request_rate > 0 ? set->request_rate : b->request_rate);
     str_printf(out, ",\n        retry=%lld,\n", (long long)b->retry);
     put_string(out, "host_ip", s->at.host);
-    str_printf(out, "        host_port=%d,\n        max_out_len=%lld,\n        batch_size=%lld,\n", s->at.port, (long long)longest,
-               (long long)b->batch_size);
+    str_printf(out, "        host_port=%d,\n        max_out_len=%lld,\n        batch_size=%lld,\n", s->at.port,
+               (long long)longest, (long long)b->batch_size);
     if (set->returns_tool_calls && lax_bool(set->returns_tool_calls, &calls))
         str_printf(out, "        returns_tool_calls=%s,\n", calls ? "True" : "False");
-    str_printf(out, "        trust_remote_code=%s,\n        generation_kwargs=", b->trust_remote_code ? "True" : "False");
+    str_printf(out,
+               "        trust_remote_code=%s,\n        generation_kwargs=", b->trust_remote_code ? "True" : "False");
     if (b->generation_kwargs)
         put_python(b->generation_kwargs, out);
     else
@@ -105,7 +106,8 @@ void aisbench_model_text(const Service *s, const BenchSet *set, const char *fold
 /* The folder of model files: as the plan says, else where the installed package has it. */
 static Status models_folder(const Service *s, const EvalKit *kit, Str *out, Error *err)
 {
-    static const char script[] = "import importlib.util as u; print(u.find_spec('ais_bench').submodule_search_locations[0])";
+    static const char script[] =
+        "import importlib.util as u; print(u.find_spec('ais_bench').submodule_search_locations[0])";
     const Bench *b = &s->bench;
     Str log = {0};
     ChildEnd end;
@@ -130,8 +132,10 @@ static Status models_folder(const Service *s, const EvalKit *kit, Str *out, Erro
         str_printf(out, "/%s/%s", models_below, b->subdir);
         unlink(log.s);
     } else if (st == ST_OK)
-        st = error_set(err, ST_DATA, "AISBench (the Python package ais_bench) is not installed for '%s': install it, or name the "
-                                     "folder of its model files in evaluation.aisbench.model_meta.directory", python);
+        st = error_set(err, ST_DATA,
+                       "AISBench (the Python package ais_bench) is not installed for '%s': install it, or name the "
+                       "folder of its model files in evaluation.aisbench.model_meta.directory",
+                       python);
     free(python);
     str_free(&log);
     return st == ST_OK && out->oom ? error_nomem(err, "a path") : st;
@@ -142,8 +146,10 @@ Status aisbench_ready(const Service *s, const EvalKit *kit, Error *err)
     char *program = child_find(s->bench.binary, NULL);
     Str dir = {0};
     if (!program)
-        return error_set(err, ST_DATA, "no program '%s' in PATH: install AISBench, or have another evaluation (type: native, command "
-                                       "or manual)", s->bench.binary);
+        return error_set(err, ST_DATA,
+                         "no program '%s' in PATH: install AISBench, or have another evaluation (type: native, command "
+                         "or manual)",
+                         s->bench.binary);
     free(program);
     Status st = models_folder(s, kit, &dir, err);
     if (st == ST_OK && !dir_exists(dir.s))
@@ -257,7 +263,8 @@ typedef struct Run {
     int n;
 } Run;
 
-static Status plan_run(Run *r, const Service *s, const BenchSet *set, const EvalKit *kit, const EvalTrial *t, Error *err)
+static Status plan_run(Run *r, const Service *s, const BenchSet *set, const EvalKit *kit, const EvalTrial *t,
+                       Error *err)
 {
     const Bench *b = &s->bench;
     char name[300];
@@ -278,8 +285,15 @@ static Status plan_run(Run *r, const Service *s, const BenchSet *set, const Eval
         RETURN_IF_ERROR(dir_make(b->log_dir, err));
     }
     RETURN_IF_ERROR(eval_place(kit, "", "aisbench_output", &r->work, err));
-    const char *const words[] = {r->program, "--models", str_text(&r->name), "--datasets", set->config_name, "--mode",
-                                 set->mode[0] ? set->mode : b->mode, "--work-dir", r->work.s};
+    const char *const words[] = {r->program,
+                                 "--models",
+                                 str_text(&r->name),
+                                 "--datasets",
+                                 set->config_name,
+                                 "--mode",
+                                 set->mode[0] ? set->mode : b->mode,
+                                 "--work-dir",
+                                 r->work.s};
     int fixed = sizeof words / sizeof *words;
     r->argv = mem_array((size_t)(fixed + b->nextra + set->nextra + 1), sizeof *r->argv);
     if (!r->argv || r->name.oom || r->file.oom || r->log.oom)
@@ -312,7 +326,8 @@ static Status write_files(const Run *r, const Service *s, const BenchSet *set, E
     return st;
 }
 
-Status aisbench_run(const Service *s, const BenchSet *set, const EvalKit *kit, const EvalTrial *t, BenchResult *out, Error *err)
+Status aisbench_run(const Service *s, const BenchSet *set, const EvalKit *kit, const EvalTrial *t, BenchResult *out,
+                    Error *err)
 {
     Run r = {0};
     ChildEnd end;
@@ -332,8 +347,8 @@ Status aisbench_run(const Service *s, const BenchSet *set, const EvalKit *kit, c
         char how[60];
         Str last = {0};
         child_last_line(r.log.s, LINE_SHOWN, &last);
-        snprintf(out->why, sizeof out->why, "AISBench failed (%s): %s", child_end_text(&end, s->bench.timeout, how, sizeof how),
-                 str_text(&last));
+        snprintf(out->why, sizeof out->why, "AISBench failed (%s): %s",
+                 child_end_text(&end, s->bench.timeout, how, sizeof how), str_text(&last));
         str_free(&last);
     }
     str_free(&r.models);

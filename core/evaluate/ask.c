@@ -19,7 +19,8 @@ static void put_body(const Endpoint *at, const ChatQuestion *q, bool peer, Str *
     pyjson_string(out, q->message, strlen(q->message));
     str_printf(out, "}], \"max_tokens\": %lld, \"temperature\": ", (long long)q->max_tokens);
     pyjson_double(out, q->temperature);
-    /* What the peer wraps in extra_body the client library of OpenAI would have unwrapped; servers read it at the top. */
+    /* What the peer wraps in extra_body the client library of OpenAI would have unwrapped; servers read it at the top.
+     */
     str_puts(out, peer ? ", \"extra_body\": {\"chat_template_kwargs\": {\"thinking\": false}}}"
                        : ", \"chat_template_kwargs\": {\"thinking\": false, \"enable_thinking\": false}}");
 }
@@ -48,7 +49,8 @@ static Status read_reply(const Str *body, const char *url, bool peer, Str *reply
     return st == ST_OK && reply->oom ? error_nomem(err, "an answer") : st;
 }
 
-Status ask_chat(Http *http, const Endpoint *at, const ChatQuestion *q, bool peer, const Cancel *cancel, Str *reply, Error *err)
+Status ask_chat(Http *http, const Endpoint *at, const ChatQuestion *q, bool peer, const Cancel *cancel, Str *reply,
+                Error *err)
 {
     Str url = {0}, json = {0}, body = {0};
     int code = 0;
@@ -56,7 +58,8 @@ Status ask_chat(Http *http, const Endpoint *at, const ChatQuestion *q, bool peer
     host_url(&url, at->host, at->port);
     str_puts(&url, "/v1/chat/completions");
     put_body(at, q, peer, &json);
-    HttpRequest r = {.url = str_text(&url), .json = str_text(&json), .timeout = q->timeout, .most = ANSWER_MOST, .cancel = cancel};
+    HttpRequest r = {
+        .url = str_text(&url), .json = str_text(&json), .timeout = q->timeout, .most = ANSWER_MOST, .cancel = cancel};
     Status st = url.oom || json.oom ? error_nomem(err, "a request") : http_call(http, &r, &code, &body, err);
     if (st == ST_OK && code != 200) {
         size_t n = body.len < SHOWN ? body.len : SHOWN;
@@ -84,19 +87,19 @@ static Status judge(const Precheck *p, const Question *q, const Str *reply, bool
     while (n && n < reply->len && ((unsigned char)text[n] & 0xc0) == 0x80)
         n--;
     if (fired >= 0)
-        snprintf(bad, TEXT_MAX, "precheck garbled_text (%s): '%.80s' is answered with '%.*s'", garbled_names[fired], q->message,
-                 (int)n, text);
+        snprintf(bad, TEXT_MAX, "precheck garbled_text (%s): '%.80s' is answered with '%.*s'", garbled_names[fired],
+                 q->message, (int)n, text);
     else if (!found)
-        snprintf(bad, TEXT_MAX, "precheck expected_answer: '%.60s' is answered without '%.40s': '%.*s'", q->message, q->answers[0],
-                 (int)n, text);
+        snprintf(bad, TEXT_MAX, "precheck expected_answer: '%.60s' is answered without '%.40s': '%.*s'", q->message,
+                 q->answers[0], (int)n, text);
     return ST_OK;
 }
 
-static Status ask_one(const Service *s, const Precheck *p, const Question *q, Http *http, const EvalKit *kit, char *bad, char *failed,
-                      Error *err)
+static Status ask_one(const Service *s, const Precheck *p, const Question *q, Http *http, const EvalKit *kit, char *bad,
+                      char *failed, Error *err)
 {
-    ChatQuestion chat = {.message = q->message, .max_tokens = p->max_tokens, .temperature = precheck_temperature,
-                         .timeout = p->timeout};
+    ChatQuestion chat = {
+        .message = q->message, .max_tokens = p->max_tokens, .temperature = precheck_temperature, .timeout = p->timeout};
     Str reply = {0};
     Error why = {0};
     Status st = ask_chat(http, &s->at, &chat, kit->peer, kit->cancel, &reply, &why);

@@ -33,17 +33,16 @@ struct Child {
 
 /* Reads the group it watches, then waits: a word says that all is over, the end of its input that we are gone. Starts
  * before what it watches does. */
-static const char watch_script[] =
-    "trap '' HUP INT QUIT TERM\n"
-    "read -r group || exit 0\n"
-    "read -r word && exit 0\n"
-    "kill -s TERM -- \"-$group\" 2>/dev/null\n"
-    "i=0\n"
-    "while [ $i -lt \"$1\" ] && kill -s 0 -- \"-$group\" 2>/dev/null; do\n"
-    "    sleep 0.1 || sleep 1\n"
-    "    i=$((i + 1))\n"
-    "done\n"
-    "kill -s KILL -- \"-$group\" 2>/dev/null\n";
+static const char watch_script[] = "trap '' HUP INT QUIT TERM\n"
+                                   "read -r group || exit 0\n"
+                                   "read -r word && exit 0\n"
+                                   "kill -s TERM -- \"-$group\" 2>/dev/null\n"
+                                   "i=0\n"
+                                   "while [ $i -lt \"$1\" ] && kill -s 0 -- \"-$group\" 2>/dev/null; do\n"
+                                   "    sleep 0.1 || sleep 1\n"
+                                   "    i=$((i + 1))\n"
+                                   "done\n"
+                                   "kill -s KILL -- \"-$group\" 2>/dev/null\n";
 /* Becomes the program once its group is watched: without a word it ends, for then we are gone. */
 static const char start_script[] = "read -r word || exit 0\nexec \"$@\" </dev/null\n";
 
@@ -285,7 +284,7 @@ static void reap(Child *c)
     if (got == 0)
         return;
     c->pid = 0;
-    c->end = got < 0              ? (ChildEnd){.fate = CHILD_KILLED}
+    c->end = got < 0               ? (ChildEnd){.fate = CHILD_KILLED}
              : WIFSIGNALED(status) ? (ChildEnd){.fate = CHILD_KILLED, .number = WTERMSIG(status)}
                                    : (ChildEnd){.fate = CHILD_EXITED, .number = WEXITSTATUS(status)};
 }

@@ -24,9 +24,9 @@ typedef struct ChildSpec {
 } ChildSpec;
 
 typedef enum ChildFate {
-    CHILD_EXITED,   /* number: its exit code */
-    CHILD_KILLED,   /* number: the signal it died of */
-    CHILD_TIMEOUT,  /* was ended by us, after its time or for the length of its log */
+    CHILD_EXITED,  /* number: its exit code */
+    CHILD_KILLED,  /* number: the signal it died of */
+    CHILD_TIMEOUT, /* was ended by us, after its time or for the length of its log */
     CHILD_FLOODED
 } ChildFate;
 

@@ -12,8 +12,8 @@
 #include "io/file.h"
 
 /* Evaluator `command`: a program of the user's gets the folder of the quantized model and prints a line
- * `DATASET VALUE [VALUE OF THE FLOAT MODEL]` for each data set that is demanded. Its exit code tells what it is worth: 0
- * done, `bad_exit` the model's answers are garbage, anything else it could not be evaluated. */
+ * `DATASET VALUE [VALUE OF THE FLOAT MODEL]` for each data set that is demanded. Its exit code tells what it is worth:
+ * 0 done, `bad_exit` the model's answers are garbage, anything else it could not be evaluated. */
 
 enum { OUT_MOST = 1 << 20, LINE_SHOWN = 120 };
 static const double timeout_default = 7200, grace_seconds = 10;
@@ -45,7 +45,9 @@ static void check_command(Check *c, const YamlNode *map)
         told = told || (run->items[i]->kind == YAML_STR && strstr(run->items[i]->text, holders[HOLD_MODEL].name));
     size_t was = check_push(c, "run");
     if (!told)
-        check_fail(c, run, "no word behind the program has {model}: the folder of the quantized model, which it is to evaluate");
+        check_fail(
+            c, run,
+            "no word behind the program has {model}: the folder of the quantized model, which it is to evaluate");
     check_pop(c, was);
 }
 
@@ -91,7 +93,7 @@ static Status command_ready(const void *settings, const Expectation *e, int n, c
 
 typedef struct Words {
     Str text;
-    const char **argv;      /* [n + 1], into text */
+    const char **argv; /* [n + 1], into text */
     Str vars;
     const char *env[HOLDERS + 1];
 } Words;
@@ -127,7 +129,8 @@ static Status words_fill(Words *w, const Command *s, const char *program, const 
     const char *const value[HOLDERS] = {[HOLD_MODEL] = folder, [HOLD_TRY] = number, [HOLD_ID] = t->id};
     w->argv = mem_array((size_t)s->n + 1, sizeof *w->argv);
     for (int i = 0; i < s->n; i++)
-        put_word(&w->text, i ? s->word[i] : program, i ? value : (const char *const[HOLDERS]){"{model}", "{try}", "{id}"});
+        put_word(&w->text, i ? s->word[i] : program,
+                 i ? value : (const char *const[HOLDERS]){"{model}", "{try}", "{id}"});
     for (int h = 0; h < HOLDERS; h++) {
         str_printf(&w->vars, "%s=%s", holders[h].variable, value[h]);
         str_putc(&w->vars, '\0');
@@ -201,8 +204,10 @@ static Status read_lines(char *text, const Expectation *e, int n, Found *found, 
         if (i < n && found[i].has)
             return eval_says(r, EVAL_FAILED, "the program gives '%.80s' twice", e[i].dataset);
         if (i == n && *line && !another_set(line))
-            return eval_says(r, EVAL_FAILED, "the program's line '%.*s' is no 'dataset value': anything else goes to standard "
-                             "error", LINE_SHOWN, line);
+            return eval_says(r, EVAL_FAILED,
+                             "the program's line '%.*s' is no 'dataset value': anything else goes to standard "
+                             "error",
+                             LINE_SHOWN, line);
         if (i < n)
             found[i] = f;
     }
@@ -216,13 +221,15 @@ static Status read_answer(const char *path, const Expectation *e, int n, EvalRes
     Found *found = mem_zarray((size_t)n, sizeof *found);
     Status st = found ? file_read(path, OUT_MOST, &text, &len, err) : error_nomem(err, "an evaluation");
     if (st == ST_OK)
-        st = strlen(text) < len ? eval_says(r, EVAL_FAILED, "the program's output is no text") : read_lines(text, e, n, found, r);
+        st = strlen(text) < len ? eval_says(r, EVAL_FAILED, "the program's output is no text")
+                                : read_lines(text, e, n, found, r);
     bool met = true;
     for (int i = 0; i < n && st == ST_OK && r->state == EVAL_DONE; i++)
         if (!found[i].has)
             st = eval_says(r, EVAL_FAILED, "the program gives no line for '%.80s'", e[i].dataset);
         else if (e[i].relative && !found[i].has_base)
-            st = eval_says(r, EVAL_FAILED, "the program gives no value of the float model for '%.80s', behind its value", e[i].dataset);
+            st = eval_says(r, EVAL_FAILED,
+                           "the program gives no value of the float model for '%.80s', behind its value", e[i].dataset);
         else
             st = eval_add(r, &e[i], &found[i].value, found[i].has_base ? &found[i].base : NULL, &met, err);
     free(found);
@@ -231,7 +238,8 @@ static Status read_answer(const char *path, const Expectation *e, int n, EvalRes
 }
 
 /* What a program that was not evaluated to the end says: its last line of standard error, or of its output. */
-static Status say_end(const Command *s, const ChildEnd *end, const char *out, const char *errors, EvalResult *r, Error *err)
+static Status say_end(const Command *s, const ChildEnd *end, const char *out, const char *errors, EvalResult *r,
+                      Error *err)
 {
     char how[80];
     Str last = {0};
@@ -239,16 +247,17 @@ static Status say_end(const Command *s, const ChildEnd *end, const char *out, co
     child_last_line(errors, LINE_SHOWN, &last);
     if (!last.len)
         child_last_line(out, LINE_SHOWN, &last);
-    eval_says(r, bad ? EVAL_BAD : EVAL_FAILED, "%s%s%s: %.60s%s%s", bad ? "the program calls the model bad (" : "the program failed: ",
-              child_end_text(end, s->timeout, how, sizeof how), bad ? ")" : "", path_base(s->word[0]), last.len ? ": " : "",
-              str_text(&last));
+    eval_says(r, bad ? EVAL_BAD : EVAL_FAILED, "%s%s%s: %.60s%s%s",
+              bad ? "the program calls the model bad (" : "the program failed: ",
+              child_end_text(end, s->timeout, how, sizeof how), bad ? ")" : "", path_base(s->word[0]),
+              last.len ? ": " : "", str_text(&last));
     Status st = last.oom ? error_nomem(err, "an evaluation") : ST_OK;
     str_free(&last);
     return st;
 }
 
-static Status command_run(const void *settings, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t, EvalResult *r,
-                          Error *err)
+static Status command_run(const void *settings, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t,
+                          EvalResult *r, Error *err)
 {
     const Command *s = settings;
     char name[40], *program = child_find(s->word[0], NULL);
@@ -265,7 +274,8 @@ static Status command_run(const void *settings, const Expectation *e, int n, con
     if (st == ST_OK)
         st = words_fill(&w, s, program, t, err);
     if (st == ST_OK) {
-        ChildSpec spec = {.argv = w.argv, .env = w.env, .log = out.s, .errors = errors.s, .most = OUT_MOST, .grace = grace_seconds};
+        ChildSpec spec = {
+            .argv = w.argv, .env = w.env, .log = out.s, .errors = errors.s, .most = OUT_MOST, .grace = grace_seconds};
         unlink(out.s);
         unlink(errors.s);
         eval_progress(kit, "running the evaluation program", 0, 0);

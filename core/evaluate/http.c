@@ -19,10 +19,11 @@ enum { WAIT_MS = 100 };
 static const char *const libraries[] = {"libcurl.so.4", "libcurl-gnutls.so.4"};
 
 /* The functions of libcurl that are called, each with the type its header gives it. */
-#define CURL_CALLS(CALL)                                                                                          \
-    CALL(global_init) CALL(global_cleanup) CALL(easy_init) CALL(easy_cleanup) CALL(easy_setopt) CALL(easy_getinfo) \
-    CALL(easy_strerror) CALL(multi_init) CALL(multi_cleanup) CALL(multi_add_handle) CALL(multi_remove_handle)      \
-    CALL(multi_perform) CALL(multi_poll) CALL(multi_info_read) CALL(slist_append) CALL(slist_free_all)
+#define CURL_CALLS(CALL)                                                                                             \
+    CALL(global_init)                                                                                                \
+    CALL(global_cleanup) CALL(easy_init) CALL(easy_cleanup) CALL(easy_setopt) CALL(easy_getinfo) CALL(easy_strerror) \
+        CALL(multi_init) CALL(multi_cleanup) CALL(multi_add_handle) CALL(multi_remove_handle) CALL(multi_perform)    \
+            CALL(multi_poll) CALL(multi_info_read) CALL(slist_append) CALL(slist_free_all)
 
 #define CALL_MEMBER(name) __typeof__(&curl_##name) name;
 #define CALL_NAME(name) "curl_" #name,
@@ -49,8 +50,9 @@ static Status load(Http *h, Error *err)
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries && !h->library; i++)
         h->library = dlopen(libraries[i], RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
     if (!h->library)
-        return error_set(err, ST_FAIL,
-                         "the server can't be reached without libcurl, which is not installed: install the package libcurl4");
+        return error_set(
+            err, ST_FAIL,
+            "the server can't be reached without libcurl, which is not installed: install the package libcurl4");
     for (int i = 0; i < CALLS; i++)
         if (!(h->curl.address[i] = dlsym(h->library, call_names[i])))
             return error_set(err, ST_FAIL, "the installed libcurl is too old: it has no %s", call_names[i]);
@@ -101,8 +103,8 @@ static bool local4(uint32_t a)
 {
     static const struct {
         uint32_t net, mask;
-    } nets[] = {{0x7f000000, 0xff000000},  {0x0a000000, 0xff000000}, {0xac100000, 0xfff00000},
-                {0xc0a80000, 0xffff0000},  {0xa9fe0000, 0xffff0000}, {0x00000000, 0xffffffff}};
+    } nets[] = {{0x7f000000, 0xff000000}, {0x0a000000, 0xff000000}, {0xac100000, 0xfff00000},
+                {0xc0a80000, 0xffff0000}, {0xa9fe0000, 0xffff0000}, {0x00000000, 0xffffffff}};
     for (size_t i = 0; i < sizeof nets / sizeof *nets; i++)
         if ((a & nets[i].mask) == nets[i].net)
             return true;
@@ -212,9 +214,9 @@ static bool prepare(Http *h, const HttpRequest *r, Answer *a)
         CURLoption option;
         void *value;
     } pointers[] = {{CURLOPT_URL, (void *)(uintptr_t)r->url},
-                    {CURLOPT_PROTOCOLS_STR, (void *)(uintptr_t) "http"},
-                    {CURLOPT_PROXY, (void *)(uintptr_t) ""},
-                    {CURLOPT_USERAGENT, (void *)(uintptr_t) "slimscope"},
+                    {CURLOPT_PROTOCOLS_STR, (void *)(uintptr_t)"http"},
+                    {CURLOPT_PROXY, (void *)(uintptr_t)""},
+                    {CURLOPT_USERAGENT, (void *)(uintptr_t)"slimscope"},
                     {CURLOPT_HTTPHEADER, r->json ? h->headers : NULL},
                     {CURLOPT_POSTFIELDS, (void *)(uintptr_t)r->json},
                     {CURLOPT_WRITEDATA, a},

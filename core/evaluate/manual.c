@@ -27,8 +27,9 @@ static Status manual_ready(const void *settings, const Expectation *e, int n, co
     (void)e;
     (void)n;
     if (!kit->ask)
-        return error_set(err, ST_USAGE, "evaluation type manual asks a person, and there is nobody to ask: run it in a terminal, "
-                                        "or have a program evaluate (type: command)");
+        return error_set(err, ST_USAGE,
+                         "evaluation type manual asks a person, and there is nobody to ask: run it in a terminal, "
+                         "or have a program evaluate (type: command)");
     return ST_OK;
 }
 
@@ -73,8 +74,8 @@ static Answer read_line(const char *line, bool wants_base, Decimal *value, Decim
 }
 
 /* Asks for one data set until the answer is clear. */
-static Status ask(const EvalKit *kit, const EvalTrial *t, const Expectation *e, Answer *answer, Decimal *value, Decimal *base,
-                  Error *err)
+static Status ask(const EvalKit *kit, const EvalTrial *t, const Expectation *e, Answer *answer, Decimal *value,
+                  Decimal *base, Error *err)
 {
     char line[LINE_MAX_BYTES];
     Str q = {0}, want = {0};
@@ -84,13 +85,15 @@ static Status ask(const EvalKit *kit, const EvalTrial *t, const Expectation *e, 
     *answer = ANSWER_UNCLEAR;
     while (st == ST_OK && *answer == ANSWER_UNCLEAR) {
         str_clear(&q);
-        str_printf(&q, "%stry %d (%.60s) is in %.400s; '%.100s' has to be %s. Its value%s, bad, or stop?", hint, t->number, t->id,
-                   t->folder, e->dataset, str_text(&want), e->relative ? " and the float model's" : "");
+        str_printf(&q, "%stry %d (%.60s) is in %.400s; '%.100s' has to be %s. Its value%s, bad, or stop?", hint,
+                   t->number, t->id, t->folder, e->dataset, str_text(&want),
+                   e->relative ? " and the float model's" : "");
         if (q.oom || want.oom)
             st = error_nomem(err, "a question");
         else if (!kit->ask(kit->ctx, q.s, line, sizeof line))
-            st = cancel_level(kit->cancel) ? cancel_check(kit->cancel, err)
-                                           : error_set(err, ST_CANCELLED, "nobody answered: run it again to go on with this try");
+            st = cancel_level(kit->cancel)
+                     ? cancel_check(kit->cancel, err)
+                     : error_set(err, ST_CANCELLED, "nobody answered: run it again to go on with this try");
         else
             *answer = read_line(line, e->relative, value, base);
         hint = e->relative ? "two numbers are wanted, like 5.71 5.68: " : "a number is wanted, like 81.5: ";
@@ -100,8 +103,8 @@ static Status ask(const EvalKit *kit, const EvalTrial *t, const Expectation *e, 
     return st;
 }
 
-static Status manual_run(const void *settings, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t, EvalResult *r,
-                         Error *err)
+static Status manual_run(const void *settings, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t,
+                         EvalResult *r, Error *err)
 {
     (void)settings;
     bool met = true;

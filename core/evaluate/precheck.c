@@ -11,13 +11,14 @@
 #include "text/unicode.h"
 
 enum {
-    RATIO_LEAST = 20,    /* characters from which on a share says something */
-    ENTROPY_LEAST = 60,  /* trigrams from which on their entropy does */
-    LOOK_MOST = 4096,    /* characters that are looked at: all periods of a longer text would take seconds */
+    RATIO_LEAST = 20,   /* characters from which on a share says something */
+    ENTROPY_LEAST = 60, /* trigrams from which on their entropy does */
+    LOOK_MOST = 4096,   /* characters that are looked at: all periods of a longer text would take seconds */
     PEER_PATTERN_LEAST = 6,
     PEER_PERIOD_MAX = 10
 };
-/* The entropy of trigrams is above 0.75 of the most it can be in prose and code, 0.55 in a list of one word with numbers. */
+/* The entropy of trigrams is above 0.75 of the most it can be in prose and code, 0.55 in a list of one word with
+ * numbers. */
 static const double entropy_least = 0.5;
 static const double run_share = 0.3, normal_share = 0.5, control_share = 0.1, pattern_share = 0.5;
 

@@ -19,9 +19,9 @@ typedef enum GarbledItem {
 extern const char *const garbled_names[GARBLED_ITEMS + 1];
 enum { GARBLED_ALL = (1 << GARBLED_ITEMS) - 1 };
 
-/* The first of the items (a set of bits) that a text of UTF-8 fires, -1: none does. With `peer` by the original's rules;
- * else shares count from 20 characters on, letters, marks, digits, punctuation and signs of every script are normal, a
- * repetition may begin anywhere and have any period, and a text of few different trigrams is one, too.
+/* The first of the items (a set of bits) that a text of UTF-8 fires, -1: none does. With `peer` by the original's
+ * rules; else shares count from 20 characters on, letters, marks, digits, punctuation and signs of every script are
+ * normal, a repetition may begin anywhere and have any period, and a text of few different trigrams is one, too.
  * Ill-formed bytes count as U+FFFD. ST_NOMEM. */
 Status precheck_garbled(const char *text, size_t len, unsigned items, bool peer, int *fired, Error *err);
 

@@ -10,7 +10,15 @@
 #include "evaluate/server.h"
 #include "io/file.h"
 
-enum { WHY_MAX = 300, ANSWER_MOST = 1 << 20, LINE_SHOWN = 140, NAP_FIRST_MS = 20, NAP_MOST_MS = 1000, LOOK_MS = 20, FALL_MS = 300 };
+enum {
+    WHY_MAX = 300,
+    ANSWER_MOST = 1 << 20,
+    LINE_SHOWN = 140,
+    NAP_FIRST_MS = 20,
+    NAP_MOST_MS = 1000,
+    LOOK_MS = 20,
+    FALL_MS = 300
+};
 static const double grace_seconds = 10, ask_seconds = 3;
 
 /* ---- its words ---- */
@@ -50,8 +58,10 @@ Status engine_words(const Engine *e, const char *folder, bool peer, Str *out, in
     char port[16];
     *n = 0;
     if (peer && !service_word(folder))
-        return error_set(err, ST_DATA, "'%.300s' has a character other than letters, digits and _-./{}:\",: the server's words may "
-                                       "have no other under --compat peer", folder);
+        return error_set(err, ST_DATA,
+                         "'%.300s' has a character other than letters, digits and _-./{}:\",: the server's words may "
+                         "have no other under --compat peer",
+                         folder);
     snprintf(port, sizeof port, "%d", e->at.port);
     const char *const words[] = {"-m", e->entrypoint, "--model", folder, "--host", e->at.host, "--port", port};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
@@ -117,8 +127,10 @@ static Status nobody_there(const Engine *e, const EvalKit *kit, Error *err)
     Status st = ask_health(http, e, kit->cancel, &code, err);
     http_close(http);
     if (st == ST_OK && code)
-        return error_set(err, ST_FAIL, "another server answers at %s:%d already: stop it, or give evaluation and inference_engine "
-                                       "another port", e->at.host, e->at.port);
+        return error_set(err, ST_FAIL,
+                         "another server answers at %s:%d already: stop it, or give evaluation and inference_engine "
+                         "another port",
+                         e->at.host, e->at.port);
     return st;
 }
 
@@ -126,8 +138,9 @@ Status server_ready(const Engine *e, const EvalKit *kit, Error *err)
 {
     char *python = engine_python(e);
     if (!python)
-        return error_set(err, ST_DATA, "no python is found in PATH to start the server with (inference_engine.env_vars.PATH may name "
-                                       "another)");
+        return error_set(err, ST_DATA,
+                         "no python is found in PATH to start the server with (inference_engine.env_vars.PATH may name "
+                         "another)");
     free(python);
     if (host_kind(e->at.host) == HOST_NAME)
         RETURN_IF_ERROR(host_resolves(e->at.host, err));
@@ -232,7 +245,8 @@ static Status start(const Engine *e, const EvalKit *kit, const char *folder, Ser
     return st;
 }
 
-Status server_start_on(const Engine *e, const EvalKit *kit, const char *folder, Server *out, bool *healthy, char *why, Error *err)
+Status server_start_on(const Engine *e, const EvalKit *kit, const char *folder, Server *out, bool *healthy, char *why,
+                       Error *err)
 {
     *out = (Server){0};
     *healthy = false;

@@ -8,9 +8,9 @@
 #include "evaluate/server.h"
 #include "evaluate/service.h"
 
-/* Evaluator `service_oriented` (specs/tuning.md 7, 8): an inference server serves the quantized model, prechecks ask it, a
- * benchmark scores it data set by data set, up to the first that is not met. By default a model that is bad and an
- * evaluation that failed are two things; the peer has accuracy 0 for both. */
+/* Evaluator `service_oriented` (specs/tuning.md 7, 8): an inference server serves the quantized model, prechecks ask
+ * it, a benchmark scores it data set by data set, up to the first that is not met. By default a model that is bad and
+ * an evaluation that failed are two things; the peer has accuracy 0 for both. */
 
 enum { WHY_MAX = 300 };
 
@@ -26,8 +26,8 @@ static Status service_ready(const void *settings, const Expectation *e, int n, c
 }
 
 /* A data set that the model failed, or that failed: the peer's accuracy 0, or a state of its own. */
-static Status not_scored(const EvalKit *kit, const Expectation *e, EvalState state, const char *why, EvalResult *r, bool *met,
-                         Error *err)
+static Status not_scored(const EvalKit *kit, const Expectation *e, EvalState state, const char *why, EvalResult *r,
+                         bool *met, Error *err)
 {
     static const Decimal zero = {.n = 1};
     eval_log(kit, "%s: %s", e->dataset, why);
@@ -35,8 +35,8 @@ static Status not_scored(const EvalKit *kit, const Expectation *e, EvalState sta
     return kit->peer ? eval_add(r, e, &zero, NULL, met, err) : eval_says(r, state, "%s", why);
 }
 
-static Status score(const Service *s, const Expectation *e, const EvalKit *kit, const EvalTrial *t, Server *server, EvalResult *r,
-                    bool *met, Error *err)
+static Status score(const Service *s, const Expectation *e, const EvalKit *kit, const EvalTrial *t, Server *server,
+                    EvalResult *r, bool *met, Error *err)
 {
     BenchResult b;
     char why[WHY_MAX] = "";
@@ -49,8 +49,8 @@ static Status score(const Service *s, const Expectation *e, const EvalKit *kit, 
 }
 
 /* Prechecks come before each data set with `peer`, else once: server and questions stay the same. */
-static Status evaluate(const Service *s, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t, Server *server,
-                       EvalResult *r, Error *err)
+static Status evaluate(const Service *s, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t,
+                       Server *server, EvalResult *r, Error *err)
 {
     bool met = true;
     for (int i = 0; i < n && met; i++) {
@@ -61,15 +61,16 @@ static Status evaluate(const Service *s, const Expectation *e, int n, const Eval
         if (bad[0])
             RETURN_IF_ERROR(not_scored(kit, &e[i], EVAL_BAD, bad, r, &met, err));
         else if (failed[0])
-            RETURN_IF_ERROR(not_scored(kit, &e[i], EVAL_FAILED, server_fell(server, fell) ? fell : failed, r, &met, err));
+            RETURN_IF_ERROR(
+                not_scored(kit, &e[i], EVAL_FAILED, server_fell(server, fell) ? fell : failed, r, &met, err));
         else
             RETURN_IF_ERROR(score(s, &e[i], kit, t, server, r, &met, err));
     }
     return ST_OK;
 }
 
-static Status service_run(const void *settings, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t, EvalResult *r,
-                          Error *err)
+static Status service_run(const void *settings, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t,
+                          EvalResult *r, Error *err)
 {
     const Service *s = settings;
     Server server = {0};

@@ -47,7 +47,7 @@ typedef struct Question {
     const char *message;
     const char *const *answers; /* expected_answer: one of them has to be in the reply */
     int nanswers;
-    unsigned items;             /* garbled_text: bits of GarbledItem */
+    unsigned items; /* garbled_text: bits of GarbledItem */
 } Question;
 typedef struct Precheck {
     bool garbled; /* else expected_answer */

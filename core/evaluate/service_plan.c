@@ -82,8 +82,9 @@ static void check_host(Check *c, const YamlNode *v, const Field *f)
     }
     HostKind kind = host_kind(v->text);
     if (kind == HOST_PUBLIC)
-        check_fail(c, v, "'%.80s' is a public address: only localhost and loopback, private or link-local addresses are asked",
-                   v->text);
+        check_fail(
+            c, v, "'%.80s' is a public address: only localhost and loopback, private or link-local addresses are asked",
+            v->text);
     else if (kind == HOST_BAD)
         check_fail(c, v, "'%.80s' is no host name and no address", v->text);
 }
@@ -91,7 +92,8 @@ static void check_host(Check *c, const YamlNode *v, const Field *f)
 static void check_health(Check *c, const YamlNode *v, const Field *f)
 {
     (void)f;
-    bool fine = v->kind == YAML_STR && v->text[0] == '/' && v->text[1] != '/' && v->len <= HEALTH_MAX && !strstr(v->text, "..");
+    bool fine =
+        v->kind == YAML_STR && v->text[0] == '/' && v->text[1] != '/' && v->len <= HEALTH_MAX && !strstr(v->text, "..");
     for (const char *p = fine ? v->text : ""; *p; p++)
         fine = fine && (ascii_is_alnum(*p) || strchr("_-/", *p));
     if (!fine)
@@ -126,7 +128,8 @@ static void check_identifier(Check *c, const YamlNode *v, const Field *f)
     for (; *s && fine; s++)
         fine = ascii_is_alnum(*s) || *s == '_';
     if (!fine)
-        check_fail(c, v, "must be a name of letters, digits and _, not %s", v->text ? v->text : yaml_kind_name(v->kind));
+        check_fail(c, v, "must be a name of letters, digits and _, not %s",
+                   v->text ? v->text : yaml_kind_name(v->kind));
 }
 
 /* Option names and values of the server's command line. */
@@ -162,7 +165,8 @@ static void check_env(Check *c, const YamlNode *v, const Field *f)
         if (!*key || strchr(key, '='))
             check_fail(c, v->keys[i], "is no name of a variable");
         if (v->vals[i]->kind == YAML_SEQ || v->vals[i]->kind == YAML_MAP)
-            check_fail(c, v->vals[i], "must be text, a number, true or false, not a %s", yaml_kind_name(v->vals[i]->kind));
+            check_fail(c, v->vals[i], "must be text, a number, true or false, not a %s",
+                       yaml_kind_name(v->vals[i]->kind));
         check_pop(c, was);
     }
 }
@@ -251,7 +255,14 @@ static const Field precheck_fields[] = {
     {.key = "type", .type = F_ENUM, .words = precheck_types, .required = true},
     {.key = "test_cases", .type = F_ANY},
     {.key = "max_tokens", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9, .absent = "512"},
-    {.key = "timeout", .type = F_FLOAT, .bounded = true, .open = true, .lo = 0, .hi = 1e9, .absent = "60", .canon = canon_number},
+    {.key = "timeout",
+     .type = F_FLOAT,
+     .bounded = true,
+     .open = true,
+     .lo = 0,
+     .hi = 1e9,
+     .absent = "60",
+     .canon = canon_number},
     FIELD_END,
 };
 static const Object precheck_object = {.fields = precheck_fields, .check = check_precheck_cases};
@@ -272,10 +283,13 @@ static void check_prechecks(Check *c, const YamlNode *v, const Field *f)
 #define POSITIVE .bounded = true, .open = true, .lo = 0, .hi = 1e12
 #define FROM_ZERO .bounded = true, .lo = 0, .hi = 1e12
 #define COUNT .bounded = true, .lo = 1, .hi = 1e12
-#define FIELD_ENDPOINT                                                                                       \
-    {.key = "host", .type = F_CHECKED, .value = check_host, .absent = "\"localhost\""},                      \
-        {.key = "port", .type = F_INT, .bounded = true, .lo = 1, .hi = 65535, .absent = "1234"},             \
-        {.key = "served_model_name", .type = F_STR, .filled = true, .longest = NAME_MAX_CHARACTERS,          \
+#define FIELD_ENDPOINT                                                                           \
+    {.key = "host", .type = F_CHECKED, .value = check_host, .absent = "\"localhost\""},          \
+        {.key = "port", .type = F_INT, .bounded = true, .lo = 1, .hi = 65535, .absent = "1234"}, \
+        {.key = "served_model_name",                                                             \
+         .type = F_STR,                                                                          \
+         .filled = true,                                                                         \
+         .longest = NAME_MAX_CHARACTERS,                                                         \
          .absent = "\"served_model_name\""}
 
 static const Field set_fields[] = {
@@ -309,7 +323,10 @@ static const Field bench_fields[] = {
     {.key = "timeout", .type = F_FLOAT, POSITIVE, .absent = "7200", .canon = canon_number},
     {.key = "cleanup_model_config", .type = F_BOOL, .absent = "true"},
     {.key = "request_rate", .type = F_FLOAT, POSITIVE, .absent = "1.0"},
-    {.key = "pred_postprocessor", .type = F_CHECKED, .value = check_identifier, .nullable = true,
+    {.key = "pred_postprocessor",
+     .type = F_CHECKED,
+     .value = check_identifier,
+     .nullable = true,
      .absent = "\"extract_non_reasoning_content\""},
     {.key = "retry", .type = F_INT, FROM_ZERO, .absent = "2"},
     {.key = "batch_size", .type = F_INT, COUNT, .absent = "1"},
@@ -337,7 +354,9 @@ static const Object config_object = {.fields = config_fields};
 static const char *const engine_types[] = {"vllm-ascend", NULL};
 static const Field engine_fields[] = {
     {.key = "type", .type = F_ENUM, .words = engine_types, .required = true},
-    {.key = "entrypoint", .type = F_CHECKED, .value = check_server_word,
+    {.key = "entrypoint",
+     .type = F_CHECKED,
+     .value = check_server_word,
      .absent = "\"vllm.entrypoints.openai.api_server\""},
     {.key = "env_vars", .type = F_CHECKED, .value = check_env, .absent = "{}"},
     FIELD_ENDPOINT,
@@ -389,7 +408,8 @@ static void check_same(Check *c, const YamlNode *config, const YamlNode *engine)
         const YamlNode *at = yaml_get(config, keys[i]);
         size_t was = check_push(c, "evaluation");
         check_push(c, keys[i]);
-        check_fail(c, at ? at : config, "is %.80s, but inference_engine's is %.80s: they have to be the same", asked, serves);
+        check_fail(c, at ? at : config, "is %.80s, but inference_engine's is %.80s: they have to be the same", asked,
+                   serves);
         check_pop(c, was);
     }
 }
@@ -410,7 +430,8 @@ static void check_sets(Check *c, const YamlNode *demand, const YamlNode *sets)
             char text[300] = "";
             size_t n = 0;
             for (int k = 0; sets && k < sets->count && n < sizeof text; k++)
-                n += (size_t)snprintf(text + n, sizeof text - n, "%s%.40s", n ? ", " : "; there are ", sets->keys[k]->text);
+                n += (size_t)snprintf(text + n, sizeof text - n, "%s%.40s", n ? ", " : "; there are ",
+                                      sets->keys[k]->text);
             check_fail(c, name, "'%.80s' is none of evaluation.evaluation.datasets%s", name->text, text);
         }
         check_pop(c, at);
@@ -493,9 +514,8 @@ static const char *const *read_texts(Reader *r, const char *key, int *n)
 
 static Endpoint read_endpoint(Reader *r)
 {
-    return (Endpoint){.host = read_text(r, "host"),
-                      .port = (int)read_number(r, "port"),
-                      .served = read_text(r, "served_model_name")};
+    return (Endpoint){
+        .host = read_text(r, "host"), .port = (int)read_number(r, "port"), .served = read_text(r, "served_model_name")};
 }
 
 static void read_engine(Reader *r, Engine *e)

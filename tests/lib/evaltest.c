@@ -76,8 +76,12 @@ void evaltest_open(EvalTest *t, const EvaluatorType *type, const char *yaml)
     t->save = strdup(temp_path(t->dir, "save"));
     t->model = strdup(temp_path(t->dir, "model"));
     assert_int_equal(mkdir(t->save, 0700) | mkdir(t->model, 0700), 0);
-    t->kit = (EvalKit){.model_path = "float model", .work_dir = t->save, .cancel = &t->cancel, .log = take_log,
-                       .ask = take_question, .ctx = t};
+    t->kit = (EvalKit){.model_path = "float model",
+                       .work_dir = t->save,
+                       .cancel = &t->cancel,
+                       .log = take_log,
+                       .ask = take_question,
+                       .ctx = t};
 }
 
 Status evaltest_run(EvalTest *t, int number)

@@ -86,12 +86,13 @@ static void test_surroundings(void **state)
     sigfillset(&all);
     signal(SIGPIPE, SIG_IGN);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    assert_int_equal(run(&w,
-                         "for f in 3 4 5 6 7 8 9; do [ ! -e /proc/$$/fd/$f ] || echo $f; done;"
-                         "ps -o sid= -p $$ | grep -qx \" *$$\" && echo own;"
-                         "sed -n 's/^SigBlk.*\\(.\\{7\\}\\)$/\\1/p; s/^SigIgn.*\\(.\\{7\\}\\)$/\\1/p' /proc/self/status",
-                         "", 20, 0, NULL),
-                     ST_OK);
+    assert_int_equal(
+        run(&w,
+            "for f in 3 4 5 6 7 8 9; do [ ! -e /proc/$$/fd/$f ] || echo $f; done;"
+            "ps -o sid= -p $$ | grep -qx \" *$$\" && echo own;"
+            "sed -n 's/^SigBlk.*\\(.\\{7\\}\\)$/\\1/p; s/^SigIgn.*\\(.\\{7\\}\\)$/\\1/p' /proc/self/status",
+            "", 20, 0, NULL),
+        ST_OK);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     signal(SIGPIPE, SIG_DFL);
     close(fd);
@@ -285,10 +286,10 @@ static void test_two(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_words),       cmocka_unit_test(test_surroundings), cmocka_unit_test(test_time),
-        cmocka_unit_test(test_flood),       cmocka_unit_test(test_cancel),       cmocka_unit_test(test_left_behind),
-        cmocka_unit_test(test_cannot_start), cmocka_unit_test(test_find),        cmocka_unit_test(test_last_line),
-        cmocka_unit_test(test_killed),      cmocka_unit_test(test_two),
+        cmocka_unit_test(test_words),        cmocka_unit_test(test_surroundings), cmocka_unit_test(test_time),
+        cmocka_unit_test(test_flood),        cmocka_unit_test(test_cancel),       cmocka_unit_test(test_left_behind),
+        cmocka_unit_test(test_cannot_start), cmocka_unit_test(test_find),         cmocka_unit_test(test_last_line),
+        cmocka_unit_test(test_killed),       cmocka_unit_test(test_two),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,8 @@ static char *plan(const char *script, const char *more)
     static char text[2000];
     snprintf(text, sizeof text,
              "type: command\n"
-             "demand: {expectations: [{dataset: gsm8k, target: 83, tolerance: 2}, {dataset: 测试 1, target: 0.5, tolerance: 0}]}\n"
+             "demand: {expectations: [{dataset: gsm8k, target: 83, tolerance: 2}, {dataset: 测试 1, target: 0.5, "
+             "tolerance: 0}]}\n"
              "run: [sh, -c, '%s', sh, '{model}', 't{try}', '{id}']\n%s",
              script, more);
     return text;
@@ -47,7 +48,8 @@ static void test_done(void **state)
     char want[600], *got;
     evaltest_open(&t, &evaluator_command,
                   plan("echo \"$1 $2 $3 $SLIMSCOPE_TRY\" >&2; [ \"$1\" = \"$SLIMSCOPE_MODEL\" ] || exit 1;"
-                       "echo; echo \"  gsm8k  81.00\"; echo \"other 3\"; printf \"测试 1\\t5e-1\\r\\n\"", ""));
+                       "echo; echo \"  gsm8k  81.00\"; echo \"other 3\"; printf \"测试 1\\t5e-1\\r\\n\"",
+                       ""));
     evaltest_expect(&t, EVAL_DONE, "");
     assert_int_equal(t.result.n, 2);
     assert_string_equal(evaltest_value(&t, "gsm8k"), "81.00");
@@ -72,7 +74,8 @@ static void test_failed(void **state)
         EvalState state;
         const char *says;
     } cases[] = {
-        {"echo gsm8k 1; echo out of memory >&2; exit 2", "", EVAL_BAD, "calls the model bad (exit code 2): sh: out of memory"},
+        {"echo gsm8k 1; echo out of memory >&2; exit 2", "", EVAL_BAD,
+         "calls the model bad (exit code 2): sh: out of memory"},
         {"echo gsm8k 1; exit 2", "bad_exit: 3", EVAL_FAILED, "exit code 2: sh: gsm8k 1"},
         {"exit 3", "bad_exit: 3", EVAL_BAD, "exit code 3"},
         {"echo one; echo two >&2; exit 1", "", EVAL_FAILED, "the program failed: exit code 1: sh: two"},
@@ -108,7 +111,8 @@ static void test_relative(void **state)
         EvalTest t;
         snprintf(yaml, sizeof yaml, text, cases[i].line);
         evaltest_open(&t, &evaluator_command, yaml);
-        evaltest_expect(&t, cases[i].state, cases[i].state == EVAL_FAILED ? "no value of the float model for 'ppl'" : "");
+        evaltest_expect(&t, cases[i].state,
+                        cases[i].state == EVAL_FAILED ? "no value of the float model for 'ppl'" : "");
         assert_int_equal(t.result.satisfied, cases[i].met);
         evaltest_close(&t);
     }
@@ -142,7 +146,8 @@ static void test_not_ready(void **state)
     (void)state;
     EvalTest t;
     evaltest_open(&t, &evaluator_command,
-                  "type: command\ndemand: {expectations: [{dataset: d, target: 1, tolerance: 0}]}\nrun: [no-such-program, '{model}']\n");
+                  "type: command\ndemand: {expectations: [{dataset: d, target: 1, tolerance: 0}]}\nrun: "
+                  "[no-such-program, '{model}']\n");
     assert_int_equal(evaltest_run(&t, 1), ST_DATA);
     assert_string_equal(t.err.text, "evaluation.run: no program 'no-such-program' that can be run in PATH");
     evaltest_close(&t);
@@ -156,8 +161,10 @@ static void test_digest(void **state)
     char yaml[600], *dir = temp_folder();
     const char *file = temp_path(dir, "eval.py");
     Digest d[3];
-    snprintf(yaml, sizeof yaml,
-             "type: command\ndemand: {expectations: [{dataset: d, target: 1, tolerance: 0}]}\nrun: [sh, '%s', '{model}']\n", file);
+    snprintf(
+        yaml, sizeof yaml,
+        "type: command\ndemand: {expectations: [{dataset: d, target: 1, tolerance: 0}]}\nrun: [sh, '%s', '{model}']\n",
+        file);
     evaltest_open(&t, &evaluator_command, yaml);
     for (int i = 0; i < 3; i++) {
         Hasher h;
@@ -204,8 +211,9 @@ static void test_plans(void **state)
 
 /* ---- a person ---- */
 
-static const char asks[] = "type: manual\n"
-                           "demand: {expectations: [{dataset: gsm8k, target: 83, tolerance: '2.0'}, {dataset: ppl, at_most: '+2%'}]}\n";
+static const char asks[] =
+    "type: manual\n"
+    "demand: {expectations: [{dataset: gsm8k, target: 83, tolerance: '2.0'}, {dataset: ppl, at_most: '+2%'}]}\n";
 
 static void test_person(void **state)
 {
@@ -222,7 +230,8 @@ static void test_person(void **state)
     assert_non_null(strstr(t.asked.s, t.model));
     assert_non_null(strstr(t.asked.s, "try 3 (standing_high_7)"));
     assert_non_null(strstr(t.asked.s, "a number is wanted"));
-    assert_non_null(strstr(t.asked.s, "'ppl' has to be at most +2% of the float model's. Its value and the float model's"));
+    assert_non_null(
+        strstr(t.asked.s, "'ppl' has to be at most +2% of the float model's. Its value and the float model's"));
     evaltest_close(&t);
 }
 
@@ -251,9 +260,9 @@ static void test_person_ends(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_done),      cmocka_unit_test(test_failed),      cmocka_unit_test(test_relative),
-        cmocka_unit_test(test_cancelled), cmocka_unit_test(test_not_ready),   cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_plans),     cmocka_unit_test(test_person),      cmocka_unit_test(test_person_ends),
+        cmocka_unit_test(test_done),      cmocka_unit_test(test_failed),    cmocka_unit_test(test_relative),
+        cmocka_unit_test(test_cancelled), cmocka_unit_test(test_not_ready), cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_plans),     cmocka_unit_test(test_person),    cmocka_unit_test(test_person_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -33,8 +33,11 @@ static int ask(const Ask *a, Status want, char **text)
     Str body = {0};
     int code = -1;
     assert_int_equal(http_open(&h, &e), ST_OK);
-    HttpRequest r = {.url = a->url, .json = a->json, .timeout = a->timeout ? a->timeout : 20,
-                     .most = a->most ? a->most : 1 << 20, .cancel = a->cancel};
+    HttpRequest r = {.url = a->url,
+                     .json = a->json,
+                     .timeout = a->timeout ? a->timeout : 20,
+                     .most = a->most ? a->most : 1 << 20,
+                     .cancel = a->cancel};
     Status st = http_call(h, &r, &code, &body, &e);
     if (st != want)
         fail_msg("%s: status %d, %s", a->url, st, e.text);
@@ -165,16 +168,35 @@ static void test_hosts(void **state)
         const char *host;
         HostKind kind;
     } cases[] = {
-        {"localhost", HOST_LOCAL},    {"LOCALHOST", HOST_LOCAL},   {"127.0.0.1", HOST_LOCAL},
-        {"127.8.9.1", HOST_LOCAL},    {"10.1.2.3", HOST_LOCAL},    {"172.16.0.1", HOST_LOCAL},
-        {"172.31.255.1", HOST_LOCAL}, {"172.32.0.1", HOST_PUBLIC}, {"192.168.3.4", HOST_LOCAL},
-        {"169.254.1.1", HOST_LOCAL},  {"0.0.0.0", HOST_LOCAL},     {"8.8.8.8", HOST_PUBLIC},
-        {"::1", HOST_LOCAL},          {"fe80::1", HOST_LOCAL},     {"fd00::12", HOST_LOCAL},
-        {"::", HOST_LOCAL},           {"2001:db8::1", HOST_PUBLIC}, {"::ffff:10.0.0.1", HOST_LOCAL},
-        {"::ffff:8.8.8.8", HOST_PUBLIC}, {"node-3.cluster", HOST_NAME}, {"npu_1", HOST_NAME},
-        {"", HOST_BAD},               {"a b", HOST_BAD},           {"1.2.3", HOST_BAD},
-        {"300.1.1.1", HOST_BAD},      {"-x", HOST_BAD},            {"a/b", HOST_BAD},
-        {"user@host", HOST_BAD},      {"::g", HOST_BAD},
+        {"localhost", HOST_LOCAL},
+        {"LOCALHOST", HOST_LOCAL},
+        {"127.0.0.1", HOST_LOCAL},
+        {"127.8.9.1", HOST_LOCAL},
+        {"10.1.2.3", HOST_LOCAL},
+        {"172.16.0.1", HOST_LOCAL},
+        {"172.31.255.1", HOST_LOCAL},
+        {"172.32.0.1", HOST_PUBLIC},
+        {"192.168.3.4", HOST_LOCAL},
+        {"169.254.1.1", HOST_LOCAL},
+        {"0.0.0.0", HOST_LOCAL},
+        {"8.8.8.8", HOST_PUBLIC},
+        {"::1", HOST_LOCAL},
+        {"fe80::1", HOST_LOCAL},
+        {"fd00::12", HOST_LOCAL},
+        {"::", HOST_LOCAL},
+        {"2001:db8::1", HOST_PUBLIC},
+        {"::ffff:10.0.0.1", HOST_LOCAL},
+        {"::ffff:8.8.8.8", HOST_PUBLIC},
+        {"node-3.cluster", HOST_NAME},
+        {"npu_1", HOST_NAME},
+        {"", HOST_BAD},
+        {"a b", HOST_BAD},
+        {"1.2.3", HOST_BAD},
+        {"300.1.1.1", HOST_BAD},
+        {"-x", HOST_BAD},
+        {"a/b", HOST_BAD},
+        {"user@host", HOST_BAD},
+        {"::g", HOST_BAD},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (host_kind(cases[i].host) != cases[i].kind)
@@ -207,8 +229,9 @@ static void test_refuses(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers), cmocka_unit_test(test_keeps_connection), cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_slow),    cmocka_unit_test(test_hosts),            cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_answers),  cmocka_unit_test(test_keeps_connection),
+        cmocka_unit_test(test_failures), cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_hosts),    cmocka_unit_test(test_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -23,8 +23,8 @@ static int fired(const char *text, unsigned items, bool peer)
 static const char english[] =
     "The capital of France is Paris. It lies on the Seine, and about two million people live there. If you count the "
     "suburbs, there are more than ten million.";
-static const char chinese[] =
-    "你好！我是一个人工智能助手，可以回答问题、写文章、翻译文字，也可以陪你聊天。请告诉我你今天想做些什么，我会尽力帮助你。";
+static const char chinese[] = "你好！我是一个人工智能助手，可以回答问题、写文章、翻译文字，也可以陪你聊天。请告诉我你今"
+                              "天想做些什么，我会尽力帮助你。";
 static const char code[] =
     "```c\nfor (int i = 0; i < n; i++) {\n    sum += a[i] * b[i];\n    if (sum > 1e9)\n        return -1;\n}\n"
     "free(a);\nreturn sum / n;\n```";
@@ -54,16 +54,20 @@ static void test_peer_rules(void **state)
         {"ab$%^", GARBLED_NORMAL_CHAR_RATIO, true},
         {"你好，世界！$%^&", GARBLED_NORMAL_CHAR_RATIO, false},
         {"\xd0\xbf\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82", GARBLED_NORMAL_CHAR_RATIO, false}, /* any script */
-        {"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd" "ab", GARBLED_NORMAL_CHAR_RATIO, true}, /* U+FFFD */
-        {"\xff\xfe\xfd" "ab", GARBLED_NORMAL_CHAR_RATIO, true}, /* bytes that are no UTF-8 */
+        {"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+         "ab",
+         GARBLED_NORMAL_CHAR_RATIO, true}, /* U+FFFD */
+        {"\xff\xfe\xfd"
+         "ab",
+         GARBLED_NORMAL_CHAR_RATIO, true}, /* bytes that are no UTF-8 */
         {"a\001bcdefgh", GARBLED_CONTROL_CHAR, true},
         {"a\001bcdefghi", GARBLED_CONTROL_CHAR, false}, /* 1 is not above 0.1 * 10 */
         {"a\n\r\tb", GARBLED_CONTROL_CHAR, false},
-        {"ababab", GARBLED_REPEATED_PATTERN, false},    /* no length from 2 to 1 */
-        {"ababababa", GARBLED_REPEATED_PATTERN, true},  /* L = 2, four times, 8 of 9 */
+        {"ababab", GARBLED_REPEATED_PATTERN, false},      /* no length from 2 to 1 */
+        {"ababababa", GARBLED_REPEATED_PATTERN, true},    /* L = 2, four times, 8 of 9 */
         {"xababababab", GARBLED_REPEATED_PATTERN, false}, /* only what the text begins with */
         {"你好你好你好你好你好", GARBLED_REPEATED_PATTERN, true},
-        {"abcabcabcxyzuvw", GARBLED_REPEATED_PATTERN, true}, /* 9 of 15 */
+        {"abcabcabcxyzuvw", GARBLED_REPEATED_PATTERN, true},       /* 9 of 15 */
         {"abcabcabcxyzuvwrstpq", GARBLED_REPEATED_PATTERN, false}, /* 9 of 20 */
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -77,8 +81,18 @@ static void test_peer_rules(void **state)
 static void test_default_rules(void **state)
 {
     (void)state;
-    static const char *const good[] = {"hello", "4", "aab", "1 + 1 = 2", "!!!", english, chinese, code, list, hindi,
-                                       "(a+b)*(c+d)/(e-f) <= 2*x^2 + 3*y^2 = 17", "\xf0\x9f\x98\x80 sure"};
+    static const char *const good[] = {"hello",
+                                       "4",
+                                       "aab",
+                                       "1 + 1 = 2",
+                                       "!!!",
+                                       english,
+                                       chinese,
+                                       code,
+                                       list,
+                                       hindi,
+                                       "(a+b)*(c+d)/(e-f) <= 2*x^2 + 3*y^2 = 17",
+                                       "\xf0\x9f\x98\x80 sure"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         if (fired(good[i], GARBLED_ALL, false) >= 0)
             fail_msg("'%s': %s", good[i], garbled_names[fired(good[i], GARBLED_ALL, false)]);
@@ -93,7 +107,8 @@ static void test_default_rules(void **state)
         {"Sure, here it is: the the the the the the the the the the the", GARBLED_REPEATED_PATTERN},
         {"\xef\xbf\xbd\xef\xbf\xbe\xef\xbf\xbd\xee\x80\x80\xef\xbf\xbd\xee\x80\x81\xef\xbf\xbd\xee\x80\x82\xef\xbf\xbd"
          "abc\xef\xbf\xbd\xee\x80\x83\xef\xbf\xbd\xee\x80\x84\xef\xbf\xbd\xee\x80\x85\xef\xbf\xbd\xee\x80\x86"
-         "de", GARBLED_NORMAL_CHAR_RATIO},
+         "de",
+         GARBLED_NORMAL_CHAR_RATIO},
         {"\001\002 ok", GARBLED_CONTROL_CHAR},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

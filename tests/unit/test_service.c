@@ -89,28 +89,30 @@ static const char *write_plan(const Wish *p, int port, const char *pid)
     char second[200] = "";
     if (p->second)
         snprintf(second, sizeof second, "    b: {config_name: %s}\n", p->second);
-    snprintf(text, sizeof text,
-             "type: service_oriented\n"
-             "demand: {expectations: [{dataset: a, target: 80, tolerance: 0}%s]}\n"
-             "evaluation:\n"
-             "  type: aisbench\n"
-             "  port: %d\n"
-             "  host: 127.0.0.1\n"
-             "  precheck: %s\n"
-             "  aisbench: {model_meta: {directory: \"%s\"}%s}\n"
-             "  datasets:\n"
-             "    a: {config_name: %s%s}\n"
-             "%s"
-             "inference_engine:\n"
-             "  type: vllm-ascend\n"
-             "  entrypoint: fake_server\n"
-             "  host: 127.0.0.1\n"
-             "  port: %d\n"
-             "  env_vars: {PYTHONPATH: tests/lib}\n"
-             "%s"
-             "  args: {trust-remote-code: true, absent: null, no: false, extra: {a: 1, b: x}, mode: \"%s\", pid: %s%s}\n",
-             p->second ? ", {dataset: b, target: 0.5, tolerance: 0}" : "", port, OR(p->precheck, "[]"), models, OR(p->bench, ""),
-             OR(p->first, "acc_81.5"), OR(p->set, ""), second, port, OR(p->engine, ""), OR(p->mode, ","), pid, OR(p->args, ""));
+    snprintf(
+        text, sizeof text,
+        "type: service_oriented\n"
+        "demand: {expectations: [{dataset: a, target: 80, tolerance: 0}%s]}\n"
+        "evaluation:\n"
+        "  type: aisbench\n"
+        "  port: %d\n"
+        "  host: 127.0.0.1\n"
+        "  precheck: %s\n"
+        "  aisbench: {model_meta: {directory: \"%s\"}%s}\n"
+        "  datasets:\n"
+        "    a: {config_name: %s%s}\n"
+        "%s"
+        "inference_engine:\n"
+        "  type: vllm-ascend\n"
+        "  entrypoint: fake_server\n"
+        "  host: 127.0.0.1\n"
+        "  port: %d\n"
+        "  env_vars: {PYTHONPATH: tests/lib}\n"
+        "%s"
+        "  args: {trust-remote-code: true, absent: null, no: false, extra: {a: 1, b: x}, mode: \"%s\", pid: %s%s}\n",
+        p->second ? ", {dataset: b, target: 0.5, tolerance: 0}" : "", port, OR(p->precheck, "[]"), models,
+        OR(p->bench, ""), OR(p->first, "acc_81.5"), OR(p->set, ""), second, port, OR(p->engine, ""), OR(p->mode, ","),
+        pid, OR(p->args, ""));
     return text;
 }
 
@@ -194,7 +196,8 @@ static void test_bench_fails(void **state)
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         expect_plan(&(Wish){.first = cases[i].set}, EVAL_FAILED, cases[i].says, "-", "-");
-    expect_plan(&(Wish){.first = "hang", .bench = ", timeout: 0.5"}, EVAL_FAILED, "AISBench failed (no end within 0.5 s)", "-", "-");
+    expect_plan(&(Wish){.first = "hang", .bench = ", timeout: 0.5"}, EVAL_FAILED,
+                "AISBench failed (no end within 0.5 s)", "-", "-");
     /* the server falls while it is asked: this is the reason, not what the bench makes of it */
     expect_plan(&(Wish){.first = "ask", .mode = "fall"}, EVAL_FAILED, "the server ended (exit code 9)", "-", "-");
 }
@@ -256,8 +259,8 @@ static void test_place_taken(void **state)
 
 /* ---- prechecks ---- */
 
-static void precheck(const char *value, const char *mode, const char *reply, bool peer, EvalState state, const char *says,
-                     const char *a)
+static void precheck(const char *value, const char *mode, const char *reply, bool peer, EvalState state,
+                     const char *says, const char *a)
 {
     EvalTest t;
     char file[600], args[700] = "";
@@ -290,7 +293,8 @@ static void test_prechecks(void **state)
     precheck("{type: expected_answer}", NULL, "five", false, EVAL_BAD,
              "precheck expected_answer: 'What is 2+2?' is answered without '4': 'five'", "-");
     precheck("[{type: expected_answer}]", NULL, "five", true, EVAL_DONE, "", "0");
-    precheck("{type: garbled_text}", NULL, "!!!!!!!!!!!!!!!!!!!!!!!!", false, EVAL_BAD, "garbled_text (repeated_char)", "-");
+    precheck("{type: garbled_text}", NULL, "!!!!!!!!!!!!!!!!!!!!!!!!", false, EVAL_BAD, "garbled_text (repeated_char)",
+             "-");
     precheck("{type: garbled_text}", NULL, "!!!!!!!!!!!!!!!!!!!!!!!!", true, EVAL_DONE, "", "81.5"); /* omitted: none */
     precheck("{type: garbled_text, test_cases: null}", NULL, "hello", true, EVAL_DONE, "", "0");
     precheck("{type: garbled_text, test_cases: null}", NULL, "", false, EVAL_BAD, "empty_text", "-");
@@ -306,9 +310,12 @@ static void test_prechecks_fail(void **state)
     static const struct {
         const char *mode, *says;
     } cases[] = {
-        {"error", "a precheck could not be asked: http://127.0.0.1:"}, {"nojson", "is no JSON"},
-        {"nochoice", "no choices[0].message.content"},                  {"close", "closed the connection"},
-        {"fall", "the server ended (exit code 9)"},                     {"huge", "longer than"},
+        {"error", "a precheck could not be asked: http://127.0.0.1:"},
+        {"nojson", "is no JSON"},
+        {"nochoice", "no choices[0].message.content"},
+        {"close", "closed the connection"},
+        {"fall", "the server ended (exit code 9)"},
+        {"huge", "longer than"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         precheck(one, cases[i].mode, NULL, false, EVAL_FAILED, cases[i].says, "-");
@@ -465,10 +472,13 @@ static void test_plans(void **state)
         {"", "", ", args: {a: 0.9, b: 8, c: true, d: {e: f}}", ""},
         {"", "", ", env_vars: {A: [1]}", "env_vars.A: must be text"},
         {"", ", precheck: [{type: x}]", "", "precheck.0.type: 'x' is none of expected_answer, garbled_text"},
-        {"", ", precheck: {type: expected_answer, test_cases: [{q: 4}]}", "", "must be text or a list of texts, not integer: quote it"},
-        {"", ", precheck: {type: expected_answer, test_cases: [{q: '4'}, {message: m, expected_answer: [a, b]}]}", "", ""},
+        {"", ", precheck: {type: expected_answer, test_cases: [{q: 4}]}", "",
+         "must be text or a list of texts, not integer: quote it"},
+        {"", ", precheck: {type: expected_answer, test_cases: [{q: '4'}, {message: m, expected_answer: [a, b]}]}", "",
+         ""},
         {"", ", precheck: {type: expected_answer, test_cases: [{a: x, b: y}]}", "", "test_cases.0.a: unknown key"},
-        {"", ", precheck: {type: garbled_text, test_cases: [{message: m, items: [x]}]}", "", "items.0: 'x' is none of empty_text"},
+        {"", ", precheck: {type: garbled_text, test_cases: [{message: m, items: [x]}]}", "",
+         "items.0: 'x' is none of empty_text"},
         {"", ", precheck: {type: garbled_text, max_tokens: 0}", "", "precheck.max_tokens"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -484,13 +494,16 @@ static void test_plans(void **state)
     char *all = evaltest_errors(&evaluator_service_oriented, same, true); /* the peer lets them differ */
     assert_string_equal(all, "");
     free(all);
-    all = evaltest_errors(&evaluator_service_oriented,
-                                "type: service_oriented\n"
-                                "demand: {expectations: [{dataset: aime25, target: 83, tolerance: 2}, {dataset: g, at_most: 1}]}\n"
-                                "evaluation: {datasets: {gsm8k: {config_name: c}, g: {config_name: d}}}\n"
-                                "inference_engine: {type: vllm-ascend}\n", false);
-    assert_non_null(strstr(all, "plan:2:35: demand.expectations.0.dataset: 'aime25' is none of evaluation.evaluation.datasets; "
-                                "there are gsm8k, g\n"));
+    all = evaltest_errors(
+        &evaluator_service_oriented,
+        "type: service_oriented\n"
+        "demand: {expectations: [{dataset: aime25, target: 83, tolerance: 2}, {dataset: g, at_most: 1}]}\n"
+        "evaluation: {datasets: {gsm8k: {config_name: c}, g: {config_name: d}}}\n"
+        "inference_engine: {type: vllm-ascend}\n",
+        false);
+    assert_non_null(
+        strstr(all, "plan:2:35: demand.expectations.0.dataset: 'aime25' is none of evaluation.evaluation.datasets; "
+                    "there are gsm8k, g\n"));
     assert_non_null(strstr(all, "demand.expectations.1: a benchmark gives accuracies"));
     free(all);
 }
@@ -536,7 +549,8 @@ static void test_recorded_defaults(void **state)
         "type: service_oriented\n"
         "demand: {expectations: [{tolerance: 2, target: '83', dataset: d}]}\n"
         "inference_engine: {type: vllm-ascend, startup_timeout: 600, port: '1234', args: {}}\n"
-        "evaluation: {precheck: [], datasets: {d: {max_out_len: null, config_name: c, request_rate: 0}}, aisbench: {timeout: 7200, "
+        "evaluation: {precheck: [], datasets: {d: {max_out_len: null, config_name: c, request_rate: 0}}, aisbench: "
+        "{timeout: 7200, "
         "request_rate: 1, model_meta: {subdir: vllm_api}}}\n"};
     char *all = temp_get("tests/golden/config/tuning_traces.txt", NULL), *want = strstr(all, mark);
     assert_non_null(want);
@@ -561,11 +575,12 @@ static void test_model_file(void **state)
     (void)state;
     EvalTest t;
     Wish p = {.first = "acc_90",
-                          .set = ", mode: infer, request_rate: 2.5, max_out_len: 64, returns_tool_calls: true, api_chat_type: Chat, "
-                                 "chat_template_kwargs: {enable_thinking: false}, extra_args: [--b, 'x y']",
-                          .bench = ", request_rate: 3, retry: 5, batch_size: 7, trust_remote_code: true, extra_args: [--a], "
-                                   "generation_kwargs: {temperature: 0.5, stop: [\"a\\\"b\", null]}, cleanup_model_config: false, "
-                                   "pred_postprocessor: null, log_dir: LOGS"};
+              .set =
+                  ", mode: infer, request_rate: 2.5, max_out_len: 64, returns_tool_calls: true, api_chat_type: Chat, "
+                  "chat_template_kwargs: {enable_thinking: false}, extra_args: [--b, 'x y']",
+              .bench = ", request_rate: 3, retry: 5, batch_size: 7, trust_remote_code: true, extra_args: [--a], "
+                       "generation_kwargs: {temperature: 0.5, stop: [\"a\\\"b\", null]}, cleanup_model_config: false, "
+                       "pred_postprocessor: null, log_dir: LOGS"};
     evaltest_open(&t, &evaluator_service_oriented, write_plan(&p, 1234, "x"));
     Str text = {0};
     aisbench_model_text(t.settings, service_set(t.settings, "a"), "/model \"x\"", &text);
@@ -597,11 +612,21 @@ static void test_model_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scores),       cmocka_unit_test(test_first_unmet),   cmocka_unit_test(test_bench_fails),
-        cmocka_unit_test(test_peer_scores),  cmocka_unit_test(test_server_fails),  cmocka_unit_test(test_place_taken),
-        cmocka_unit_test(test_prechecks),    cmocka_unit_test(test_prechecks_fail), cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_killed),       cmocka_unit_test(test_not_ready),     cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_model_file),   cmocka_unit_test(test_recorded_plans), cmocka_unit_test(test_recorded_defaults),
+        cmocka_unit_test(test_scores),
+        cmocka_unit_test(test_first_unmet),
+        cmocka_unit_test(test_bench_fails),
+        cmocka_unit_test(test_peer_scores),
+        cmocka_unit_test(test_server_fails),
+        cmocka_unit_test(test_place_taken),
+        cmocka_unit_test(test_prechecks),
+        cmocka_unit_test(test_prechecks_fail),
+        cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_not_ready),
+        cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_model_file),
+        cmocka_unit_test(test_recorded_plans),
+        cmocka_unit_test(test_recorded_defaults),
     };
     return cmocka_run_group_tests(tests, world_up, world_down);
 }
