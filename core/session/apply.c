@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "metric/alone.h"
+#include "session/aside.h"
 #include "session/bases.h"
 #include "session/entries.h"
 #include "session/interact.h"
@@ -145,7 +146,7 @@ static void apply_scores(Session *s, const ScoresEvent *e)
         return;
     }
     if (j->aside) {
-        texts_loss_take(j, e->s, e->n);
+        aside_take(j, e->s, e->n);
         apply_steps(s, j, e->done, e->total);
         return;
     }

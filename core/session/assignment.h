@@ -40,6 +40,10 @@ typedef struct Assignment {
 /* Room for the linears of the model that is open. */
 Status assignment_open(Assignment *a, const Model *m, Error *err);
 void assignment_close(Assignment *a);
+/* Everything of a recipe's levels into a zeroed assignment, which assignment_close frees on an error, too; and what was
+ * decided: nothing beside them. */
+Status assignment_read(const Recipe *r, const Model *m, Assignment *a, Error *err);
+Status assignment_reset(Assignment *a, const Model *m, Error *err);
 /* Opens the recipe (one more holder) with these rules, which are taken over: the levels of both. On an error nothing
  * has changed. */
 Status assignment_use_recipe(Session *s, Recipe *r, RuleList *rules, Error *err);

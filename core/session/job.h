@@ -139,9 +139,10 @@ typedef struct Job {
     QConfig *levels;
     int nlevels;
     bool full;
-    bool aside;                /* Measured.aside; of an analysis: what it finds is no score of the session, but of: */
-    int without;               /* the calibration set less this text; key: of the set and the levels */
-    double *loss;              /* [units of block_error] below 0: of one that is float */
+    bool aside;                /* Measured.aside; of an analysis: what it finds is no score of the session, but goes here: */
+    double *found;             /* [units of its first metric] NaN: nothing yet; below 0 when it begins: not asked for */
+    int without;               /* of the calibration set less this text; 0: it is of a tuning plan. key: of the set and
+                                * the levels */
     bool ruled;                /* level is what these give: */
     RuleList rules;
     Digest key, fit;

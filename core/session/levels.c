@@ -100,8 +100,7 @@ static Status find_homes(const Recipe *r, const Model *m, const int16_t *level, 
     return st;
 }
 
-/* Everything of the recipe's levels into a fresh assignment, of which the caller frees what is there. */
-static Status read_levels(const Recipe *r, const Model *m, Assignment *a, Error *err)
+Status assignment_read(const Recipe *r, const Model *m, Assignment *a, Error *err)
 {
     size_t n = (size_t)recipe_entries(r), linears = (size_t)m->nlinears;
     a->nlevels = (int)n + 1;
@@ -118,6 +117,17 @@ static Status read_levels(const Recipe *r, const Model *m, Assignment *a, Error 
     return find_homes(r, m, a->opened, a->home, err);
 }
 
+Status assignment_reset(Assignment *a, const Model *m, Error *err)
+{
+    size_t n = (size_t)m->nlinears;
+    a->level = mem_array(n, sizeof *a->level);
+    a->tagged = mem_zarray(n, sizeof *a->tagged);
+    if (!a->level || !a->tagged)
+        return error_nomem(err, "the assignment");
+    memcpy(a->level, a->opened, n * sizeof *a->level);
+    return ST_OK;
+}
+
 Status assignment_use_recipe(Session *s, Recipe *r, RuleList *rules, Error *err)
 {
     Assignment *a = s->assignment, fresh = {0};
@@ -126,7 +136,7 @@ Status assignment_use_recipe(Session *s, Recipe *r, RuleList *rules, Error *err)
     if (session_busy(s) && !s->calib_name && strcmp(recipe_dataset(r), session_calib(s)) != 0)
         st = error_set(err, ST_USAGE, "a job runs: stop it before opening a recipe with other calibration data");
     if (st == ST_OK)
-        st = read_levels(r, s->model, &fresh, err);
+        st = assignment_read(r, s->model, &fresh, err);
     if (st != ST_OK) {
         assignment_close(&fresh);
         rules_fini(rules);

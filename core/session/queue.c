@@ -46,7 +46,7 @@ static void drop_work(Job *j)
     set_job_fini(&j->sets);
     scores_fini(&j->before);
     free(j->level);
-    free(j->loss);
+    free(j->found);
     free(j->levels);
     free(j->blocks);
     rules_fini(&j->rules);

@@ -49,8 +49,7 @@ typedef struct Trial {
 void trial_fini(Trial *t);
 void trial_record(Str *b, const Trial *t);                       /* members of its record */
 Status trial_restore(Session *s, const cJSON *record, Error *err);
-/* Takes in what a job without one of the texts (Job.without) scores, and keeps its sum when it has ended. */
-void texts_loss_take(Job *j, const PassScore *score, int64_t n);
+/* Keeps the sum of what a job without one of the texts (Job.without) found, when it has ended. */
 void texts_loss_found(Session *s, const Job *j);
 /* Puts what leaving texts out does into their rows. */
 void texts_put_loo(Session *s, TextRow *row, int n);

@@ -217,15 +217,6 @@ double session_loss(Session *s)
     return sum;
 }
 
-void texts_loss_take(Job *j, const PassScore *score, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) /* of a unit the present level comes last */
-        if (score[i].metric == loss_metric() && !(j->loss[score[i].s.unit] < 0)) {
-            j->view->ok += isnan(j->loss[score[i].s.unit]) && isfinite(score[i].s.value);
-            j->loss[score[i].s.unit] = score[i].s.value;
-        }
-}
-
 void texts_loss_found(Session *s, const Job *j)
 {
     const Metric *m = loss_metric();
@@ -233,7 +224,7 @@ void texts_loss_found(Session *s, const Job *j)
     double sum = 0;
     texts_base(s, base);
     for (int64_t u = 0; u < scope_units(s->model, m->scope); u++)
-        sum += j->loss[u] < 0 ? 0 : j->loss[u];
+        sum += j->found[u] < 0 ? 0 : j->found[u];
     for (int k = 0; k < s->texts->ntrials; k++) {
         Trial *t = &s->texts->trial[k];
         if (t->number != j->without || strcmp(t->base, base) != 0)
@@ -267,14 +258,14 @@ static Status queue_loss(Session *s, const Trial *t, int *queued, Error *err)
     RETURN_IF_ERROR(trial_begin(s, t, &b, err));
     Status st = start_aside(s, loss_metric(), &j, err);
     size_t n = (size_t)scope_units(s->model, loss_metric()->scope);
-    if (st == ST_OK && !(j->loss = mem_array(n + 1, sizeof *j->loss))) {
+    if (st == ST_OK && !(j->found = mem_array(n + 1, sizeof *j->found))) {
         job_free(j);
         st = error_nomem(err, "a job");
     }
     if (st == ST_OK) {
         for (size_t u = 0; u < n; u++) { /* below 0: it is float now, and no loss */
             int64_t i = linear_of(s->model, loss_metric()->scope, (int64_t)u);
-            j->loss[u] = i < 0 || s->assignment->level[i] == 0 ? -1 : (double)NAN;
+            j->found[u] = i < 0 || s->assignment->level[i] == 0 ? -1 : (double)NAN;
         }
         j->without = t->number;
         j->key = assignment_key(s, s->assignment->level);
