@@ -39,6 +39,7 @@ Status app_become(App *a, Face face, Error *err)
 {
     a->face = face;
     a->options.attended = face == FACE_UI;
+    a->options.asks = face != FACE_SCRIPT;
     if ((face == FACE_SHELL || face == FACE_UI) && !a->options.state_dir) {
         a->options.state_dir = app_state_dir();
         if (!a->options.state_dir)

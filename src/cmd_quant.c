@@ -41,17 +41,6 @@ static void log_phase(const App *a, const char *text)
 
 /* ---- which recipe ---- */
 
-/* Asks on stderr, so that standard output stays the result. */
-static bool ask_person(void *ctx, const char *question, char *line, size_t size)
-{
-    (void)ctx;
-    tell("%s", question);
-    if (!fgets(line, (int)size, stdin))
-        return false;
-    line[strcspn(line, "\r\n")] = '\0';
-    return true;
-}
-
 /* Practices of the user's folder and of those that ship. */
 static Status load_library(PracticeLibrary *lib, const char *pedigree, Error *err)
 {

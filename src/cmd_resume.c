@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "session/autotune.h"
 #include "session/settings.h"
 #include "base/mem.h"
 #include "src/commands.h"
@@ -151,6 +152,9 @@ static Status resume_headless(App *a, Error *err)
     TuneView v;
     if (st == ST_OK && session_tuning(a->session, &v, NULL) == ST_OK && v.state == TUNING_RUNS)
         return tune_finish(a, OUT_TEXT, err);
+    AutotuneView plan;
+    if (st == ST_OK && session_autotuning(a->session, &plan) && plan.state == AUTOTUNE_RUNS)
+        return plan_finish(a, OUT_TEXT, err);
     if (st == ST_OK)
         st = app_wait(a, err);
     const Metric **list = mem_zarray((size_t)metric_count() + 1, sizeof *list);

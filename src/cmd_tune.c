@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "session/autotune.h"
 #include "session/goal.h"
 #include "src/commands.h"
 #include "src/internal.h"
@@ -129,17 +130,25 @@ Status tune_finish(App *a, OutFormat f, Error *err)
     return st == ST_OK ? verdict(a, err) : st;
 }
 
+static const char *const plan_words[] = {"save_path", "timeout", "device", "trust_remote_code"};
+
 static Status run_tune(App *a, const CommandLine *cl, Error *err)
 {
     const char *goal = cl_str(cl, "until"), *out = cl_str(cl, "out");
     RETURN_IF_ERROR(want_words(cl, 0, 0, err));
     OutFormat f = out_format(cl_str(cl, "format"));
+    if (cl_given(cl, "config"))
+        return plan_tune(a, cl, err);
     if (!goal && a->face != FACE_CLI) {
         RETURN_IF_ERROR(app_need_model(a, err));
-        return tune_print(a, f, err);
+        AutotuneView v;
+        return session_autotuning(a->session, &v) ? plan_show(a, f, err) : tune_print(a, f, err);
     }
     if (!goal)
-        return error_set(err, ST_USAGE, "tune needs a goal: --until kl=0.1, ppl=+1%% or bytes=+20M");
+        return error_set(err, ST_USAGE, "tune needs a goal (--until kl=0.1, ppl=+1%% or bytes=+20M) or a plan (--config PLAN.yaml)");
+    for (size_t i = 0; i < sizeof plan_words / sizeof *plan_words; i++)
+        if (cl_given(cl, plan_words[i]))
+            return error_set(err, ST_USAGE, "--%s belongs to --config PLAN.yaml", plan_words[i]);
     Goal parsed;
     Status st = goal_parse(goal, &parsed, err);
     if (st != ST_OK)
@@ -165,10 +174,16 @@ static Status run_tune(App *a, const CommandLine *cl, Error *err)
     return st;
 }
 static const Option tune_options[] = {
+    {"config", ARG_PATH, "PLAN", "a tuning plan (YAML): recipes are tried until its demand is met", COMP_FILE},
+    {"save_path", ARG_PATH, "DIR", "with --config: tries, history, reports and the result; goes on with what is there", COMP_FILE},
+    {"timeout", ARG_STR, "TIME", "with --config: no new try after 2d, 1h30m, 90s", COMP_NONE},
     {"until", ARG_STR, "GOAL", "kl=0.1, ppl=+1% or bytes=+20M (against the recipe), bytes=300M", COMP_NONE},
     OPTIONS_EFFECT,
     OPTION_FREE,
     OPTION_FORMAT,
+    {"device", ARG_STR, "cpu", "only cpu (default)", COMP_NONE},
+    {"trust_remote_code", ARG_CHOICE, "True|False",
+     "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the best set as a recipe (YAML) to FILE; one that is there is replaced", COMP_FILE},
     OPTIONS_EFFECT_RUN,
     {0},
@@ -176,11 +191,14 @@ static const Option tune_options[] = {
 const Command command_tune = {
     .name = "tune",
     .args = "",
-    .summary = "Search the fewest bytes that hold a goal, by measuring few sets (about 8).",
+    .summary = "Search the fewest bytes that hold a goal, by measuring few sets (about 8); or recipes, by a plan.",
     .help = "Runs block_error and alone where they are not known, measures everything quantized and the twelve groups with most "
             "loss per byte given back, then what the line through the results points to, and at last takes groups back one "
             "at a time. Every measurement stays. The best set becomes the assignment, one undo step; so it does on ^C, and "
-            "where the goal is not held (exit 1), and resume goes on. Without --until: what the newest search found.",
+            "where the goal is not held (exit 1), and resume goes on. Without --until: what the newest search found.\n"
+            "--config tries whole recipes by a plan's strategy (standing_high, binary_fallback, fewest_bytes, ...), each "
+            "evaluated as the plan says (native, command, manual, service_oriented), until its demand is met: 0 MET, 1 NOT "
+            "MET. What was learned lies in --save_path: the same command goes on there.",
     .flags = CMD_LONG | CMD_CLI,
     .options = tune_options,
     .run = run_tune,

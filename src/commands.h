@@ -8,7 +8,7 @@
 #define COMMAND_ROWS(ROW)                                                                                          \
     ROW(open) ROW(calib) ROW(eval) ROW(recipe) ROW(save) ROW(load) ROW(analyze) ROW(rank) ROW(show) ROW(sort) ROW(filter) ROW(savefilter) ROW(fold) ROW(columns) ROW(sheet) ROW(say)    \
     ROW(tag) ROW(exclude) ROW(include) ROW(level) ROW(rule) ROW(undo) ROW(redo) ROW(measure) ROW(compare) ROW(take) \
-    ROW(fit) ROW(grow) ROW(trim) ROW(keep) ROW(swap) ROW(sets) ROW(front) ROW(tune) ROW(guide) ROW(interact) \
+    ROW(fit) ROW(grow) ROW(trim) ROW(keep) ROW(swap) ROW(sets) ROW(front) ROW(tune) ROW(answer) ROW(guide) ROW(interact) \
     ROW(export) ROW(report) ROW(quantize) \
     ROW(history) ROW(log) ROW(session) ROW(replay) ROW(set) ROW(bind) ROW(theme) ROW(screen) ROW(dump) ROW(wait) ROW(cancel) ROW(pause) ROW(resume) ROW(priority) ROW(discard) ROW(profile) \
     ROW(quant) ROW(info) ROW(tensors) ROW(plot) ROW(hist) ROW(heat) ROW(schemes) ROW(check) ROW(forward) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \

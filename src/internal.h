@@ -187,6 +187,14 @@ void apply_progress(App *a, const CommandLine *cl);
 /* ST_USAGE unless there are at least min and at most max (-1: any number) words. */
 Status want_words(const CommandLine *cl, int min, int max, Error *err);
 
+/* Asks on stderr, so that standard output stays the result, and reads the answer from standard input: a PracticeAnswer. */
+bool ask_person(void *ctx, const char *question, char *line, size_t size);
+
+/* tune --config (cmd_plan.c): begins, waits for and prints a plan's tries; prints them as they stand. */
+Status plan_tune(App *a, const CommandLine *cl, Error *err);
+Status plan_finish(App *a, OutFormat f, Error *err);
+Status plan_show(App *a, OutFormat f, Error *err);
+
 /* The text of 'help analyses', and of one metric (help_analyses.c). */
 void help_analyses(Str *out);
 void help_metric(const Metric *m, Str *out);

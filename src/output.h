@@ -10,7 +10,7 @@ typedef enum OutFormat { OUT_TEXT, OUT_JSON, OUT_CSV, OUT_YAML } OutFormat;
 OutFormat out_format(const char *name);
 
 /* One row of a ranking. */
-typedef struct RankRow {
+typedef struct RankedRow {
     int64_t unit;        /* of the metric's scope; a linear where that is SCOPE_LINEAR */
     int64_t parameters;
     bool failed, unseen; /* unseen: no token reached it, so it is not measured */
@@ -18,7 +18,7 @@ typedef struct RankRow {
     const char *reason;  /* of these two; borrowed */
     int rank;            /* 1-based among scored rows, 0 for these two */
     bool tied;           /* its score does not differ surely from that of the row above (metric/sampleparts.h) */
-} RankRow;
+} RankedRow;
 /* What of a ranking is there. */
 typedef struct RankCount {
     int64_t wanted;          /* units asked for */
@@ -28,10 +28,10 @@ typedef struct RankCount {
 /* Rows of a metric, one a unit of its scope, in rank order: failed ones first, then by sensitivity, ties in model order,
  * then unseen ones; those that no pass came by are left out. selected (may be NULL): only units with one of these linears.
  * Caller frees *out. */
-Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err);
+Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankedRow **out, int64_t *n, Error *err);
 /* The end of the rows that the first `topk` groups of equal scores take; failed rows, which come first, are no groups and
  * unseen ones, which come last, never are among them. */
-int64_t ranking_cut(const RankRow *rows, int64_t n, int topk);
+int64_t ranking_cut(const RankedRow *rows, int64_t n, int topk);
 
 typedef struct RankRequest {
     const Metric *const *metrics; /* NULL-terminated */

@@ -12,7 +12,7 @@
 /* Order of a ranking; direction is folded into the score by the caller. */
 static int by_rank(const void *pa, const void *pb)
 {
-    const RankRow *a = pa, *b = pb;
+    const RankedRow *a = pa, *b = pb;
     if (a->failed != b->failed)
         return a->failed ? -1 : 1;
     if (a->unseen != b->unseen)
@@ -23,7 +23,7 @@ static int by_rank(const void *pa, const void *pb)
 }
 
 /* Marks the scored rows whose scores do not differ surely from those above them. */
-static void mark_ties(const Session *s, const Metric *m, RankRow *rows, int64_t n)
+static void mark_ties(const Session *s, const Metric *m, RankedRow *rows, int64_t n)
 {
     int part = metric_error_part(m);
     for (int64_t i = 1; part >= 0 && i < n; i++) {
@@ -36,13 +36,13 @@ static void mark_ties(const Session *s, const Metric *m, RankRow *rows, int64_t 
 }
 
 /* ranking_make, and its counts. */
-static Status make_rows(const Session *s, const Metric *m, const bool *selected, RankRow **out, RankCount *count,
+static Status make_rows(const Session *s, const Metric *m, const bool *selected, RankedRow **out, RankCount *count,
                         Error *err)
 {
     *count = (RankCount){0};
     const Model *model = session_model(s);
     int64_t units = scope_units(model, m->scope), k = 0;
-    RankRow *rows = mem_zarray((size_t)units + 1, sizeof *rows);
+    RankedRow *rows = mem_zarray((size_t)units + 1, sizeof *rows);
     if (!rows)
         return error_nomem(err, "a ranking");
     for (int64_t i = 0; i < model->nlinears; i++) {
@@ -65,7 +65,7 @@ static Status make_rows(const Session *s, const Metric *m, const bool *selected,
         count->failed += failed;
         count->unseen += unseen;
         count->scored += !failed && !unseen;
-        rows[k++] = (RankRow){.unit = i, .parameters = parameters, .failed = failed, .unseen = unseen,
+        rows[k++] = (RankedRow){.unit = i, .parameters = parameters, .failed = failed, .unseen = unseen,
                               .score = failed || unseen ? (double)NAN : sc.value * m->direction,
                               .reason = failed && !sc.reason ? "the score is not finite" : sc.reason};
     }
@@ -88,7 +88,7 @@ static int64_t rows_of(const RankCount *c)
     return c->scored + c->failed + c->unseen;
 }
 
-Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankRow **out, int64_t *n, Error *err)
+Status ranking_make(const Session *s, const Metric *m, const bool *selected, RankedRow **out, int64_t *n, Error *err)
 {
     RankCount count;
     RETURN_IF_ERROR(make_rows(s, m, selected, out, &count, err));
@@ -96,7 +96,7 @@ Status ranking_make(const Session *s, const Metric *m, const bool *selected, Ran
     return ST_OK;
 }
 
-int64_t ranking_cut(const RankRow *rows, int64_t n, int topk)
+int64_t ranking_cut(const RankedRow *rows, int64_t n, int topk)
 {
     int64_t i = 0;
     while (i < n && rows[i].failed)
@@ -112,7 +112,7 @@ int64_t ranking_cut(const RankRow *rows, int64_t n, int topk)
 
 Status ranking_count(const Session *s, const Metric *m, const bool *selected, RankCount *out, Error *err)
 {
-    RankRow *rows;
+    RankedRow *rows;
     RETURN_IF_ERROR(make_rows(s, m, selected, &rows, out, err));
     free(rows);
     return ST_OK;
@@ -152,7 +152,7 @@ static bool some_texts(const Session *s, const Metric *m, int64_t *done, int64_t
 }
 
 /* The arithmetics in which the rows that have a score were made. */
-static unsigned rows_ariths(const Session *s, const Metric *m, const RankRow *rows, int64_t n)
+static unsigned rows_ariths(const Session *s, const Metric *m, const RankedRow *rows, int64_t n)
 {
     unsigned set = 0;
     for (int64_t i = 0; i < n; i++)
@@ -213,7 +213,7 @@ static bool unit_pattern(const Model *model, const Metric *m, int64_t unit, int3
 }
 
 /* Rows without a score, which are no candidates for anything. */
-static void failed_text(const Model *model, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+static void failed_text(const Model *model, const Metric *m, const RankedRow *rows, int64_t n, Str *out)
 {
     enum { MOST = 15 };
     Str name = {0};
@@ -252,7 +252,7 @@ static void parts_json(const Session *s, const Metric *m, int64_t unit, Str *out
 }
 
 /* How a metric that quantizes was made: its scheme, what units were fed, the arithmetic. */
-static void how_text(const Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+static void how_text(const Session *s, const Metric *m, const RankedRow *rows, int64_t n, Str *out)
 {
     Str text = {0};
     if (!inputs_text(s, m))
@@ -268,7 +268,7 @@ static void how_text(const Session *s, const Metric *m, const RankRow *rows, int
 }
 
 /* The text block of specs/analysis.md 7, without the peer's log prefixes; a ranking that lacks something says so. */
-static void ranking_text(const Session *s, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
+static void ranking_text(const Session *s, const Metric *m, const RankRequest *r, const RankedRow *rows, int64_t n,
                          const RankCount *count, Str *out)
 {
     const Model *model = session_model(s);
@@ -377,7 +377,7 @@ static void arith_json(unsigned set, ArithMode none, Str *out)
     str_free(&names);
 }
 
-static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64_t n, const RankCount *count, Str *out)
+static void ranking_json(Session *s, const Metric *m, const RankedRow *rows, int64_t n, const RankCount *count, Str *out)
 {
     int64_t done, total;
     const Model *model = session_model(s);
@@ -453,7 +453,7 @@ static void ranking_json(Session *s, const Metric *m, const RankRow *rows, int64
     str_free(&text);
 }
 
-static void ranking_csv(const Session *s, const Metric *m, const RankRow *rows, int64_t n, Str *out)
+static void ranking_csv(const Session *s, const Metric *m, const RankedRow *rows, int64_t n, Str *out)
 {
     const Model *model = session_model(s);
     Str text = {0};
@@ -490,7 +490,7 @@ static void ranking_csv(const Session *s, const Metric *m, const RankRow *rows, 
 }
 
 /* A ready `exclude:` list: the first topk groups of scores, fused groups completed so that the set can be deployed. */
-static Status ranking_yaml(const Session *s, const Metric *m, const RankRequest *r, const RankRow *rows, int64_t n,
+static Status ranking_yaml(const Session *s, const Metric *m, const RankRequest *r, const RankedRow *rows, int64_t n,
                            const RankCount *count, Str *out, Error *err)
 {
     const Model *model = session_model(s);
@@ -534,7 +534,7 @@ Status output_ranking(Session *s, OutFormat f, const RankRequest *r, Str *out, E
     if (f == OUT_JSON && nmetrics > 1)
         str_puts(out, "{\"runs\":[\n");
     for (int i = 0; i < nmetrics; i++) {
-        RankRow *rows;
+        RankedRow *rows;
         RankCount count;
         RETURN_IF_ERROR(make_rows(s, r->metrics[i], r->selected, &rows, &count, err));
         int64_t n = rows_of(&count);

@@ -280,7 +280,7 @@ static void ranking_head(const Metric *m, Str *out)
     str_printf(out, "<th>%s</th></tr></thead><tbody>\n", m->scope == SCOPE_LINEAR ? "level" : "");
 }
 
-static void ranking_row(const Session *s, const Metric *m, const RankRow *r, Str *name, Str *out)
+static void ranking_row(const Session *s, const Metric *m, const RankedRow *r, Str *name, Str *out)
 {
     const double *part = session_unit_parts(s, m, r->unit);
     str_clear(name);
@@ -304,7 +304,7 @@ static void ranking_row(const Session *s, const Metric *m, const RankRow *r, Str
 
 static Status ranking(const Session *s, const Metric *m, Str *out, Error *err)
 {
-    RankRow *row;
+    RankedRow *row;
     int64_t n;
     Str name = {0};
     RETURN_IF_ERROR(ranking_make(s, m, NULL, &row, &n, err));

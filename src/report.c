@@ -13,7 +13,7 @@
 
 enum { SHOWN_ROWS = 20, WORST = 2 };
 
-static void put_row(Str *b, const Session *s, const RankRow *r)
+static void put_row(Str *b, const Session *s, const RankedRow *r)
 {
     const Model *m = session_model(s);
     Str name = {0};
@@ -35,7 +35,7 @@ static void put_row(Str *b, const Session *s, const RankRow *r)
 static Status print_table(App *a, const char *worst[WORST], Error *err)
 {
     Session *s = a->session;
-    RankRow *rows;
+    RankedRow *rows;
     int64_t n;
     RETURN_IF_ERROR(ranking_make(s, metric_find("block_error"), NULL, &rows, &n, err));
     Str b = {0};

@@ -266,7 +266,7 @@ static Status layers(const Session *s, const Metric *m, HistForm form, Str *out,
 static Status ranking(const Session *s, const Metric *m, HistForm form, Str *out, Error *err)
 {
     enum { BAR = 16 };
-    RankRow *row;
+    RankedRow *row;
     int64_t n;
     double top = 0, low = INFINITY;
     Str name = {0};

@@ -139,7 +139,7 @@ static bool has_hist(const Session *s, int64_t linear)
 
 Status report_worst(const Session *s, const Metric *m, int most, int64_t *linear, double *score, int *n, Error *err)
 {
-    RankRow *row;
+    RankedRow *row;
     int64_t rows;
     *n = 0;
     RETURN_IF_ERROR(ranking_make(s, m, NULL, &row, &rows, err));

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "session/autotune.h"
 #include "src/internal.h"
 
 static int sig_pipe[2] = {-1, -1};
@@ -201,6 +202,27 @@ static void show_progress(App *a, Shown *s)
     line_rewrite(&s->width, "%s", line);
 }
 
+bool ask_person(void *ctx, const char *question, char *line, size_t size)
+{
+    (void)ctx;
+    tell("%s", question);
+    if (!fgets(line, (int)size, stdin))
+        return false;
+    line[strcspn(line, "\r\n")] = '\0';
+    return true;
+}
+
+/* What the running job asks. */
+static void answer_job(App *a, Shown *s)
+{
+    char line[256];
+    const char *question = session_question(a->session);
+    if (!question)
+        return;
+    line_clear(&s->width);
+    session_answer(a->session, ask_person(NULL, question, line, sizeof line) ? line : NULL, NULL);
+}
+
 /* Who waits for the jobs waits for none behind a ^C. */
 static void stop_all(Session *s, int level)
 {
@@ -227,6 +249,7 @@ Status app_wait(App *a, Error *err)
             break; /* the last lines may tell what the caller prints as the error */
         pass_on_log(a, &shown, NULL);
         show_progress(a, &shown);
+        answer_job(a, &shown);
         if (interrupt_take() > 0 && session_busy(s)) {
             level = level ? 2 : 1;
             line_clear(&shown.width);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -347,6 +348,21 @@ Status dir_make(const char *path, Error *err)
     return dir_make_mode(path, 0700, &made, err);
 }
 
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st;
+    (void)kind;
+    (void)at;
+    return remove(path) == 0 ? 0 : errno;
+}
+
+Status dir_remove(const char *path, Error *err)
+{
+    enum { DESCRIPTORS = 16 };
+    int code = nftw(path, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS);
+    return code == 0 ? ST_OK : file_error(err, "remove", path, code > 0 ? code : errno);
+}
+
 bool file_exists(const char *path)
 {
     struct stat st;
@@ -383,6 +399,12 @@ const char *path_base(const char *path)
 {
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
+}
+
+char *path_absolute(const char *path)
+{
+    char here[PATH_MAX];
+    return path[0] == '/' || !getcwd(here, sizeof here) ? strdup(path) : path_join(here, path);
 }
 
 const char *path_here(const char *path)

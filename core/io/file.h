@@ -52,10 +52,14 @@ bool file_holds(const char *path, const void *p, size_t n);
 Status dir_make(const char *path, Error *err);
 /* mkdir -p with `mode`, less what the umask takes away. *made: the last part is new. */
 Status dir_make_mode(const char *path, unsigned mode, bool *made, Error *err);
+/* The folder and all below it; what a link points to stays. */
+Status dir_remove(const char *path, Error *err);
 bool file_exists(const char *path);
 bool dir_exists(const char *path);
 /* Joins with one '/'; caller frees; NULL when memory is short. */
 char *path_join(const char *dir, const char *name);
+/* As seen from the working folder, if it isn't absolute; caller frees; NULL when memory is short. */
+char *path_absolute(const char *path);
 /* Part after the last '/'. */
 const char *path_base(const char *path);
 /* The path as it is written in the current folder: what is behind that folder's name when it lies below, else all. */

@@ -11,6 +11,7 @@
 #include "base/num.h"
 #include "metric/alone.h"
 #include "session/aside.h"
+#include "session/autotuning.h"
 #include "session/bases.h"
 #include "session/entries.h"
 #include "session/interact.h"
@@ -312,8 +313,9 @@ static void apply_end(Session *s, Job *j)
         session_log(s, 1, "%s: %d message%s lost for want of memory", v->title, j->unsaid, j->unsaid == 1 ? "" : "s");
     if (st != ST_OK && st != ST_CANCELLED)
         session_log(s, 2, "%s: %s", v->title, j->error.text);
-    if (v->kind == JOB_ANALYZE && j->aside && st == ST_OK)
+    if (v->kind == JOB_ANALYZE && j->without && st == ST_OK)
         texts_loss_found(s, j);
+    autotune_take(s, j, st);
     if (v->kind == JOB_ANALYZE && !j->plan.sets && !j->aside) {
         tell_failed(s, j);
         keep_stopped(s, j, st);
@@ -324,7 +326,7 @@ static void apply_end(Session *s, Job *j)
         if (st == ST_OK && pass_gives(j->plan.pass, &pass_statistics) && j->plan.needs)
             coverage_log(s);
     }
-    if (v->kind == JOB_QUANTIZE)
+    if (v->kind == JOB_QUANTIZE && !j->row->own)
         entry_quantize_end(s, st);
     log_end(s, v);
     entry_job_end(s, j->row);
@@ -333,6 +335,7 @@ static void apply_end(Session *s, Job *j)
     s->queue->last_ended = id;
     job_end(j);
     tuning_ended(s, id, st);
+    autotune_ended(s, id, st);
     guide_ended(s, id, st);
 }
 
@@ -375,6 +378,7 @@ static unsigned apply(Session *s, Event *e, const JobProgress *now)
         r->quantized = j->written;
         j->written = NULL;
         return EV_JOB;
+    case EVT_ASK: return EV_JOB | EV_MESSAGE;
     case EVT_END: apply_end(s, j); return EV_JOB | EV_MESSAGE;
     case EVT_ROWS:
     case EVT_SCORES: return apply_found(s, e);

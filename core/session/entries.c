@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "io/file.h"
+#include "session/autotuning.h"
 #include "session/effectrecord.h"
 #include "session/madewith.h"
 #include "session/parts.h"
@@ -344,6 +345,31 @@ void entry_tune_end(Session *s, bool stopped)
 {
     Str b = {0};
     str_printf(&b, "{\"t\":\"tune_end\",\"stopped\":%s}", stopped ? "true" : "false");
+    put(s, &b, true);
+}
+
+void entry_autotune(Session *s)
+{
+    const Autotune *t = s->autotune;
+    Str b = {0};
+    str_puts(&b, "{\"t\":\"autotune\",\"plan\":");
+    str_json(&b, t->plan_path);
+    str_puts(&b, ",\"save_path\":");
+    str_json(&b, t->save_path);
+    if (t->model_type) {
+        str_puts(&b, ",\"model_type\":");
+        str_json(&b, t->model_type);
+    }
+    str_puts(&b, ",\"timeout\":");
+    str_double(&b, t->timeout);
+    str_putc(&b, '}');
+    put(s, &b, true);
+}
+
+void entry_autotune_end(Session *s, bool stopped)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"autotune_end\",\"stopped\":%s}", stopped ? "true" : "false");
     put(s, &b, true);
 }
 

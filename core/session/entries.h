@@ -34,6 +34,8 @@ void entry_interact(Session *s);                                 /* a question a
 void entry_together(Session *s, size_t first);                   /* what sets do, from this one on */
 void entry_tune(Session *s);                                     /* a search begins, or goes on */
 void entry_tune_end(Session *s, bool stopped);
+void entry_autotune(Session *s);                                 /* a tuning plan begins, or goes on */
+void entry_autotune_end(Session *s, bool stopped);
 /* Something was said of an entry of the guide, or tried. text may be NULL; ids of measurements, 0: none. */
 void entry_guide(Session *s, const char *what, const char *item, const char *text, int measured, int against);
 

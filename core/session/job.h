@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/str.h"
 #include "session/rules.h"
+#include "tune/evaluator.h"
 
 /* A job, and the events by which the job thread tells its owner. */
 
@@ -42,6 +43,24 @@ typedef struct QuantizeJob {
     const char *force_word;
 } QuantizeJob;
 
+/* An evaluation of a try that is to run; all borrowed from what tunes, but for its own copies. */
+typedef struct EvaluateJob {
+    const EvaluatorType *type;
+    const void *settings;
+    const Expectation *expect; /* [nexpect] */
+    int nexpect;
+    const char *folder, *work_dir, *id;
+    int number;
+    EvalResult result;         /* what came of it */
+} EvaluateJob;
+
+/* What the job thread asks a person, under the queue's lock. */
+typedef enum AskState { ASK_NONE, ASK_OPEN, ASK_ANSWERED, ASK_NOBODY } AskState;
+typedef struct JobAsk {
+    AskState state;
+    char question[800], answer[256];
+} JobAsk;
+
 /* What the job thread tells the owner, in order. Kinds below EVT_ROWS happen once a job at most (or only their newest
  * matters): their events are part of the job, so that none can fail to be told. */
 typedef enum EventKind {
@@ -51,6 +70,7 @@ typedef enum EventKind {
     EVT_EVAL,
     EVT_EFFECT,
     EVT_WRITTEN,
+    EVT_ASK,                   /* Job.ask */
     EVT_END,
     EVT_ROWS,                  /* a RowsEvent */
     EVT_SCORES,                /* a ScoresEvent */
@@ -96,7 +116,7 @@ typedef struct JobRow {
     bool verify, debug;        /* of that quantization */
     int request;               /* id of the first of the jobs that one analysis asked for; 0: another kind */
     int run;                   /* id of the pass, for its stream files; -1: another kind */
-    bool own;                  /* a search queued it, which asks for it again when it goes on */
+    bool own;                  /* a search or a plan queued it, which asks for it again when it goes on */
     uint64_t sort;             /* jobs of one sort take as long, for as much work */
     int64_t work;              /* values of the weights that it goes through, 0: not known */
     ProfileReport profile;     /* once it has ended; workers 0: none */
@@ -141,12 +161,15 @@ typedef struct Job {
     bool full;
     bool aside;                /* Measured.aside; of an analysis: what it finds is no score of the session, but goes here: */
     double *found;             /* [units of its first metric] NaN: nothing yet; below 0 when it begins: not asked for */
+    int64_t *found_bytes;      /* [units] RankRow.bytes; NULL: nobody wants them */
     int without;               /* of the calibration set less this text; 0: it is of a tuning plan. key: of the set and
                                 * the levels */
     bool ruled;                /* level is what these give: */
     RuleList rules;
     Digest key, fit;
     QuantizeJob quantize;
+    EvaluateJob evaluate;
+    JobAsk ask;
     /* what its events tell, written before they are posted */
     Event own[EVT_ROWS];
     JobProgress progress;      /* under the queue's lock */

@@ -18,7 +18,8 @@
 #include "session/rulerecord.h"
 #include "session/start.h"
 
-static const char *const kinds[] = {[JOB_ANALYZE] = "analyze", [JOB_MEASURE] = "measure", [JOB_QUANTIZE] = "quantize"};
+static const char *const kinds[] = {[JOB_ANALYZE] = "analyze", [JOB_MEASURE] = "measure", [JOB_QUANTIZE] = "quantize",
+                                    [JOB_EVALUATE] = "evaluate"};
 
 /* ---- writing ---- */
 
@@ -50,9 +51,7 @@ static void put_selected(const Session *s, const Job *j, Str *b)
 
 static void put_folder(const QuantizeJob *q, Str *b)
 {
-    char here[4096] = "";
-    bool full = q->dir[0] == '/' || !getcwd(here, sizeof here);
-    char *dir = full ? strdup(q->dir) : path_join(here, q->dir);
+    char *dir = path_absolute(q->dir);
     str_puts(b, ",\"dir\":");
     str_json(b, dir ? dir : q->dir);
     str_printf(b, ",\"verify\":%s,\"debug\":%s", truth(q->verify), truth(q->debug));
@@ -99,6 +98,8 @@ static void put_run(const Session *s, const Job *j, Str *b)
 
 void entry_job_begin(Session *s, Job *j)
 {
+    if (j->row->own && j->view->kind == JOB_QUANTIZE)
+        return; /* its plan makes it again */
     if (j->view->kind == JOB_ANALYZE && !j->plan.first && j->row->run >= 0) {
         put_run(s, j, &j->begin);
     } else if (j->view->kind == JOB_QUANTIZE) {
@@ -314,7 +315,7 @@ static Status quantization_back(Session *s, const cJSON *o, Job **out, Error *er
 static int kind_of(const cJSON *o)
 {
     const char *kind = text_of(o, "kind");
-    for (int k = 0; kind && k <= JOB_QUANTIZE; k++)
+    for (int k = 0; kind && k <= JOB_EVALUATE; k++)
         if (strcmp(kinds[k], kind) == 0)
             return k;
     return -1;
@@ -357,7 +358,7 @@ Status job_restore(Session *s, const cJSON *o, Error *err)
     q->next_job = row.view.id > q->next_job ? row.view.id : q->next_job;
     s->results->next_run = row.run > s->results->next_run ? row.run : s->results->next_run;
     bool asked = kind != JOB_ANALYZE || row.run >= 0; /* else a question of its own, which is put again */
-    bool again = asked && !s->read_only && waits(q, row.view.id) && !row.own && whole_in(o, "first", 0, INT64_MAX, 0) == 0;
+    bool again = asked && kind != JOB_EVALUATE && !s->read_only && waits(q, row.view.id) && !row.own && whole_in(o, "first", 0, INT64_MAX, 0) == 0;
     if (again && queue_again(s, o, &row, &why) == ST_OK)
         return ST_OK;
     if (again) {

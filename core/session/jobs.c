@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "session/autotuning.h"
 #include "session/entries.h"
 #include "session/guide.h"
 #include "session/keeper.h"
@@ -53,6 +54,8 @@ static void cancel(Session *s, Job *j, int level)
     }
     if (waited)
         tuning_ended(s, id, ST_CANCELLED);
+    if (waited)
+        autotune_ended(s, id, ST_CANCELLED);
     if (waited)
         guide_ended(s, id, ST_CANCELLED);
 }
@@ -216,7 +219,7 @@ Status session_go_on(Session *s, int *waiting, Error *err)
     const JobView *v = left_stopped(s);
     Status st = ST_OK;
     int n = 0;
-    bool searched = tuning_stopped(s);
+    bool searched = tuning_stopped(s) || s->autotune->state == AUTOTUNE_STOPPED;
     if (v || searched)
         st = session_resume_job(s, searched ? 0 : v->id, err);
     if (v && !searched && st == ST_OK) /* what ran goes before what waited */
@@ -307,7 +310,7 @@ static bool can_resume(const Session *s, const JobRow *j)
     bool ended = j->view.state == JOB_STOPPED || (j->view.state == JOB_FAILED && j->view.done > 0);
     if (!ended || newest_of(s->queue, j) != j)
         return false;
-    return j->view.kind == JOB_QUANTIZE || (j->view.kind == JOB_ANALYZE && j->run >= 0 && j->run == s->results->stopped.run);
+    return (j->view.kind == JOB_QUANTIZE && !j->own) || (j->view.kind == JOB_ANALYZE && j->run >= 0 && j->run == s->results->stopped.run);
 }
 
 /* Its place among those that wait, from 1, and the job that will run before it (NULL: none). */

@@ -595,7 +595,8 @@ static void warn_line(void *ctx, const char *text)
     post_log(k->queue, k->job, 1, text);
 }
 
-static Status measure(Kit *k, Job *j, Error *err)
+/* Into j->effect and j->blocks. */
+static Status measure_job(Kit *k, Job *j, Error *err)
 {
     RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
@@ -608,7 +609,12 @@ static Status measure(Kit *k, Job *j, Error *err)
     if (st == ST_OK)
         st = measure_work(k, j, p, err);
     end_pipeline(k, p);
-    RETURN_IF_ERROR(st);
+    return st;
+}
+
+static Status measure(Kit *k, Job *j, Error *err)
+{
+    RETURN_IF_ERROR(measure_job(k, j, err));
     post(k->queue, j, EVT_EFFECT);
     tell(k, "done", j->model->cfg.layers, j->model->cfg.layers);
     return ST_OK;
@@ -726,8 +732,61 @@ static Status quantize(Kit *k, Job *j, Error *err)
     return ST_OK;
 }
 
+/* ---- evaluation of a try ---- */
+
+static void evaluate_progress(void *ctx, const char *phase, int64_t done, int64_t total)
+{
+    tell(ctx, phase, done, total);
+}
+
+static void evaluate_log(void *ctx, int level, const char *text)
+{
+    Kit *k = ctx;
+    post_log(k->queue, k->job, level, text);
+}
+
+static bool evaluate_ask(void *ctx, const char *question, char *line, size_t size)
+{
+    Kit *k = ctx;
+    return post_ask(k->queue, k->job, question, line, size);
+}
+
+/* EvalKit.measure: the job's own recipe, which is the trial's. */
+static Status evaluate_measure(void *ctx, const EvalTrial *t, bool full, Effect *out, Error *err)
+{
+    Kit *k = ctx;
+    Job *j = k->job;
+    const int64_t tokens = j->eval.max_tokens;
+    (void)t;
+    if (full)
+        j->eval.max_tokens = 0;
+    Status st = measure_job(k, j, err);
+    j->eval.max_tokens = tokens;
+    free(j->blocks);
+    j->blocks = NULL;
+    *out = j->effect;
+    return st;
+}
+
+static Status evaluate(Kit *k, Job *j, Error *err)
+{
+    EvaluateJob *e = &j->evaluate;
+    RETURN_IF_ERROR(ensure_pool(k, j, err));
+    const EvalKit kit = {.model = j->model, .model_path = j->model->path, .pool = k->pool, .mem = mem_limit(j),
+                         .arith = j->opt.arith, .peer = j->opt.peer, .work_dir = e->work_dir, .cancel = &j->cancel,
+                         .progress = evaluate_progress, .log = evaluate_log, .ask = j->opt.asks ? evaluate_ask : NULL,
+                         .measure = evaluate_measure, .ctx = k};
+    const EvalTrial trial = {.recipe = j->recipe, .level = j->level, .folder = e->folder, .number = e->number, .id = e->id};
+    int64_t t0 = clock_ns();
+    tell(k, e->type->name, 0, 0);
+    RETURN_IF_ERROR(e->type->run(e->settings, e->expect, e->nexpect, &kit, &trial, &e->result, err));
+    e->result.seconds = (double)(clock_ns() - t0) * 1e-9;
+    tell(k, "done", 0, 0);
+    return ST_OK;
+}
+
 static Status (*const run_of[])(Kit *, Job *, Error *) = {
-    [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = quantize};
+    [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = quantize, [JOB_EVALUATE] = evaluate};
 
 /* The last job's profile goes with its runner, whose reader may still tell it something. */
 static Status begin_profile(Kit *k, const Job *j, Error *err)

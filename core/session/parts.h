@@ -36,6 +36,7 @@ struct Session {
     struct Texts *texts;           /* the calibration set's changes, and its texts */
     struct Table *table;           /* order, filter, folds */
     struct Tuning *tuning;         /* the newest search for a goal */
+    struct Autotune *autotune;     /* the newest tuning plan */
     struct Queue *queue;           /* jobs and their events */
     struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
     struct Kept *kept;             /* marks, runs that were kept */

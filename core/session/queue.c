@@ -28,6 +28,7 @@ Status queue_init(Queue *q, Error *err)
     q->events_tail = &q->events;
     pthread_mutex_init(&q->lock, NULL);
     pthread_cond_init(&q->wake, NULL);
+    pthread_cond_init(&q->answered, NULL);
     if (pipe2(q->pipe, O_CLOEXEC | O_NONBLOCK) != 0)
         return error_set(err, ST_IO, "cannot make a pipe for job events: too many open files?");
     return ST_OK;
@@ -47,6 +48,11 @@ static void drop_work(Job *j)
     scores_fini(&j->before);
     free(j->level);
     free(j->found);
+    free(j->found_bytes);
+    eval_result_free(&j->evaluate.result);
+    free((char *)j->evaluate.folder);
+    free((char *)j->evaluate.work_dir);
+    free((char *)j->evaluate.id);
     free(j->levels);
     free(j->blocks);
     rules_fini(&j->rules);
@@ -80,6 +86,7 @@ void queue_fini(Queue *q)
             close(q->pipe[i]);
     pthread_mutex_destroy(&q->lock);
     pthread_cond_destroy(&q->wake);
+    pthread_cond_destroy(&q->answered);
 }
 
 Status job_room(Queue *q, Error *err)

@@ -15,7 +15,7 @@ typedef struct Queue {
     bool attended;             /* SessionOptions.attended */
     bool thread_on;
     pthread_mutex_t lock;      /* queue and events; never held longer than a list operation */
-    pthread_cond_t wake;
+    pthread_cond_t wake, answered; /* answered: Job.ask of the running job */
     Job *head, *tail;          /* that wait */
     Job *running;
     bool quit;
@@ -78,6 +78,8 @@ void post_progress(Queue *q, Job *j, const JobProgress *p);
 /* The results are taken over on success only. */
 Status post_rows(Queue *q, Job *j, const PassStep *step, Error *err);
 Status post_scores(Queue *q, Job *j, const PassStep *step, Error *err);
+/* Asks a person and waits for the answer: false when nobody gives one, or the job is to stop. */
+bool post_ask(Queue *q, Job *j, const char *question, char *line, size_t size);
 /* A message; one that there is no memory for is counted and told at the end. */
 void post_log(Queue *q, Job *j, int level, const char *text);
 

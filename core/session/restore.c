@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "io/file.h"
 #include "session/assignment.h"
+#include "session/autotuning.h"
 #include "session/bases.h"
 #include "session/effectrecord.h"
 #include "session/entries.h"
@@ -444,6 +445,7 @@ static const struct RecordKind {
     {"quantize", on_quantize}, {"quantize_end", on_quantize_end}, {"loaded", on_loaded}, {"mark", mark_restore}, {"foreign", foreign_restore},
     {"drop", drop_restore}, {"trial", trial_restore}, {"guide", guide_restore},
     {"tune", tuning_restore}, {"tune_end", tuning_restore_end},
+    {"autotune", autotune_restore}, {"autotune_end", autotune_restore_end},
     {"keep", on_keep}, {"keep_not", on_keep_not},
     {"interact", interact_restore}, {"together", interact_restore_scores},
     {"job", job_restore},  {"job_begin", on_nothing}, {"job_end", job_end_restore}, {"job_gone", job_gone_restore},

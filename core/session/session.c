@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "io/fingerprint.h"
 #include "session/assignment.h"
+#include "session/autotuning.h"
 #include "session/entries.h"
 #include "session/folder.h"
 #include "session/kept.h"
@@ -33,6 +34,7 @@ typedef struct Whole {
     Texts texts;
     Table table;
     Tuning tuning;
+    Autotune autotune;
     Queue queue;
     Notes notes;
     Kept kept;
@@ -74,6 +76,7 @@ Status session_new(Session **out, const SessionOptions *o, Error *err)
     s->assignment = &w->assignment;
     s->whatifs = &w->whatifs;
     s->tuning = &w->tuning;
+    s->autotune = &w->autotune;
     s->results = &w->results;
     s->texts = &w->texts;
     s->table = &w->table;
@@ -104,6 +107,7 @@ static void model_close(Session *s)
     results_close(s->results);
     whatif_clear(s->whatifs);
     tuning_clear(s->tuning);
+    autotune_clear(s->autotune);
     guide_free(s->guide);
     s->guide = NULL;
     assignment_close(s->assignment);

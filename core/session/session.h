@@ -43,6 +43,7 @@ typedef struct SessionOptions {
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool once;               /* no second measurement is to come, which could begin with the states of the first */
     bool attended;           /* somebody works on a screen meanwhile: compute threads stand back */
+    bool asks;               /* there is somebody who answers what a job asks (session/autotune.h) */
     bool read_only;
     bool force;              /* session_restore goes on although the model is not the one that was recorded */
     /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set
@@ -148,7 +149,7 @@ Status session_rule_edit(Session *s, const char *rule, const char *pattern, int6
 Status session_rule_move(Session *s, const char *rule, int by, int64_t *changed, Error *err); /* rows; < 0: up */
 
 /* ---- jobs ---- */
-typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE, JOB_QUANTIZE } JobKind;
+typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE, JOB_QUANTIZE, JOB_EVALUATE } JobKind;
 typedef enum JobState { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_STOPPED } JobState;
 /* Its texts are never NULL, and hold until the next call that changes the session. */
 typedef struct JobView {

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "session/assignment.h"
+#include "session/autotuning.h"
 #include "session/bases.h"
 #include "session/entries.h"
 #include "session/parts.h"
@@ -23,6 +24,11 @@ static char *data_path(Session *s, const char *path, const char *name, Error *er
     if (!s->opt.find_data)
         return strdup(name);
     return s->opt.find_data(s->opt.find_ctx, name, err);
+}
+
+char *data_find(Session *s, const char *name, Error *err)
+{
+    return data_path(s, NULL, name, err);
 }
 
 char *texts_path(Session *s, Error *err)
@@ -334,10 +340,10 @@ static Status analysis_job(Session *s, const Metric *const *all, const MetricPas
     return ST_OK;
 }
 
-Status start_aside(Session *s, const Metric *m, Job **out, Error *err)
+Status start_aside(Session *s, const Metric *m, const char *const *patterns, int npatterns, Job **out, Error *err)
 {
     const Metric *const list[] = {m, NULL};
-    RETURN_IF_ERROR(analysis_job(s, list, m->pass, NULL, 0, false, out, err));
+    RETURN_IF_ERROR(analysis_job(s, list, m->pass, patterns, npatterns, false, out, err));
     (*out)->aside = true;
     (*out)->origin = origin_now(s);
     sort_analysis(s, *out);
@@ -655,6 +661,8 @@ Status session_resume_job(Session *s, int id, Error *err)
         return session_pause_job(s, id, false, err);
     if (!id && tuning_stopped(s))
         return tuning_resume(s, err);
+    if (!id && s->autotune->state == AUTOTUNE_STOPPED)
+        return session_autotune_again(s, err);
     for (int i = session_jobs(s); s->model && i-- > 0;) {
         const JobView *v = session_job(s, i);
         if (id && v->id != id)
@@ -720,6 +728,26 @@ Status start_measurement(Session *s, Recipe *r, const int16_t *level, bool full,
         snprintf(j->title, sizeof j->title, "measure: %lld quantized, %lld float%s", (long long)q,
                  (long long)((int64_t)n - q), full ? ", full set" : "");
     sort_measurement(s, j);
+    *out = j;
+    return ST_OK;
+}
+
+/* Evaluators are borrowed, the texts are not: a person may tune by another plan while it ends. */
+Status start_evaluation(Session *s, const EvaluateJob *e, Job **out, Error *err)
+{
+    Job *j;
+    RETURN_IF_ERROR(job_new(s, JOB_EVALUATE, TEXTS_CALIB | TEXTS_EVAL, &j, err));
+    j->aside = true;
+    j->evaluate = *e;
+    j->evaluate.folder = e->folder ? strdup(e->folder) : NULL;
+    j->evaluate.work_dir = strdup(e->work_dir);
+    j->evaluate.id = strdup(e->id);
+    bool whole = (!e->folder || j->evaluate.folder) && j->evaluate.work_dir && j->evaluate.id;
+    Status st = whole ? take_recipe(s, j, s->recipe, s->assignment->level, err) : error_nomem(err, "a job");
+    if (st != ST_OK) {
+        job_free(j);
+        return st;
+    }
     *out = j;
     return ST_OK;
 }

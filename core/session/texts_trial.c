@@ -256,7 +256,7 @@ static Status queue_loss(Session *s, const Trial *t, int *queued, Error *err)
     if (isfinite(loss_of(s, t)))
         return ST_OK;
     RETURN_IF_ERROR(trial_begin(s, t, &b, err));
-    Status st = start_aside(s, loss_metric(), &j, err);
+    Status st = start_aside(s, loss_metric(), NULL, 0, &j, err);
     size_t n = (size_t)scope_units(s->model, loss_metric()->scope);
     if (st == ST_OK && !(j->found = mem_array(n + 1, sizeof *j->found))) {
         job_free(j);

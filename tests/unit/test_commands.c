@@ -369,7 +369,7 @@ static void numbers_take_the_fewest_digits(void **state)
 static void topk_counts_groups_of_equal_scores(void **state)
 {
     (void)state;
-    const RankRow rows[] = {
+    const RankedRow rows[] = {
         {.failed = true, .unit = 4},
         {.failed = true, .unit = 5},
         {.score = 9},

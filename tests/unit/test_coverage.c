@@ -192,7 +192,7 @@ static void unseen_rows_end_the_ranking(void **state)
 {
     (void)state;
     Session *s = open_session("few.jsonl", false);
-    RankRow *rows;
+    RankedRow *rows;
     int64_t n, order_n;
     Coverage c;
     analyze(s, "local_error", NULL);

@@ -401,7 +401,7 @@ static void rankings_name_the_units(void **state)
         const Metric *list[] = {k ? &metric_step_error : &metric_tail_error, NULL};
         const char *tail = k ? ".self_attn" : "";
         RankRequest r = {.metrics = list, .topk = 3};
-        RankRow *rows;
+        RankedRow *rows;
         int64_t n;
         char want[200];
         ok(ranking_make(s, list[0], NULL, &rows, &n, &err));
