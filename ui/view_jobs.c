@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "session/autotune.h"
 #include "src/lang.h"
 #include "ui/actions.h"
 #include "ui/input.h"
@@ -37,6 +38,7 @@ static const char *const stopped[][2] = { /* without and with a way on */
     [JOB_MEASURE] = {N_("stopped; nothing was measured"), ""},
     [JOB_QUANTIZE] = {N_("stopped; nothing in the target was replaced"),
                       N_("stopped; nothing in the target was replaced, r goes on with what is done")},
+    [JOB_EVALUATE] = {N_("stopped; r goes on with the plan, at this try"), ""},
 };
 
 /* ---- the order of the rows ---- */
@@ -229,7 +231,7 @@ static void put_measured(Str *out, const JobView *j)
     add(out, "KL %s+-%.2g  ppl %s (float %s)  top-1 %.1f %%", kl, j->kl_se, ppl, base, 100 * j->top1);
 }
 
-static void tell_job(const JobView *j, Str *out)
+static void tell_job(const JobView *j, const char *question, Str *out)
 {
     if (j->state == JOB_FAILED)
         add(out, "%s", j->error);
@@ -239,6 +241,8 @@ static void tell_job(const JobView *j, Str *out)
         add(out, "%s", tr(stopped[j->kind][j->resumable]));
     if (j->state == JOB_RUNNING && j->phase[0])
         add(out, "%s", j->phase);
+    if (j->state == JOB_RUNNING && question)
+        add(out, "asks: %s (i answers)", question);
     if (j->measured)
         put_measured(out, j);
     if (j->ok || j->failed || j->unseen)
@@ -260,7 +264,7 @@ static int draw_details(Ui *ui, Rect r, int y, const JobView *j)
     Rect at = {r.y, r.x + 6, r.h, r.w - 7};
     if (at.h > y - r.y + DETAILS)
         at.h = y - r.y + DETAILS;
-    tell_job(j, &text);
+    tell_job(j, session_question(ui_session(ui)), &text);
     if (text.len)
         draw_wrapped(ui, at, &y, j->state == JOB_FAILED ? SL_FAILED : SL_DIM, str_text(&text));
     str_free(&text);
@@ -329,7 +333,7 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
     if (all) {
         log_text(ui_session(ui), out);
     } else if (j) {
-        tell_job(j, &text);
+        tell_job(j, session_question(ui_session(ui)), &text);
         str_printf(out, "#%d %s: %s", j->id, j->title, str_text(&text));
     }
     str_free(&text);
@@ -453,6 +457,18 @@ static unsigned jobs_session(Ui *ui, const KeyRow *row, int key)
     return input_open(ui, INPUT_COMMAND, "session open ");
 }
 
+static const char *refuse_unasked(Ui *ui)
+{
+    return ui_model(ui) && session_question(ui_session(ui)) ? NULL : N_("no job asks anything");
+}
+
+/* Opens the command line for the answer to what the running job asks. */
+static unsigned jobs_answer(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    return input_open(ui, INPUT_COMMAND, "answer ");
+}
+
 static const KeyRow keys[] = {
     {.place = 40, .keys = {'r'}, .command = "resume JOB",
      .help = "go on with the job of the cursor, a stopped one after its last whole layer",
@@ -472,6 +488,8 @@ static const KeyRow keys[] = {
      .run = jobs_log, .refuse = refuse_no_job},
     {.place = 47, .keys = {'o'}, .command = "session open NAME", .help = "go on with another session in the place of this one",
      .label = "Sessions", .run = jobs_session},
+    {.place = 48, .keys = {'i'}, .command = "answer TEXT", .help = "answer what the running job asks", .run = jobs_answer,
+     .refuse = refuse_unasked},
     {.help = NULL},
 };
 

@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "io/file.h"
 #include "src/lang.h"
+#include "src/output_plan.h"
 
 static void figure(char *out, size_t size, double v, double se)
 {
@@ -260,6 +262,29 @@ static void draw_tuning(Ui *ui, Rect r, int *y)
     panel_line(ui, r, y, "tune", v.state == TUNING_RUNS ? SL_RUNNING : SL_TEXT, buf);
 }
 
+/* The tuning plan: what it does or came to, and its newest tries. */
+static void draw_plan(Ui *ui, Rect r, int *y)
+{
+    enum { SHOWN = 6 };
+    AutotuneView v;
+    if (!session_autotuning(ui_session(ui), &v))
+        return;
+    Str text = {0};
+    str_printf(&text, "%s: %s", path_base(v.plan), v.text);
+    panel_line(ui, r, y, "plan", v.state == AUTOTUNE_RUNS ? SL_RUNNING : v.id ? SL_OK : SL_TEXT, str_text(&text));
+    int n = v.loop ? loop_tries(v.loop) : 0, best = v.loop ? loop_best(v.loop) : -1;
+    for (int i = n > SHOWN ? n - SHOWN : 0; i < n; i++) {
+        const LoopTry *t = loop_try(v.loop, i);
+        str_clear(&text);
+        str_printf(&text, "%c %d %s  ", i == best ? '*' : ' ', t->number, t->practice->id);
+        plan_accuracies(t, &text);
+        if (t->known && t->result.satisfied)
+            str_puts(&text, tr("  holds"));
+        panel_line(ui, r, y, "", i == best ? SL_OK : SL_TEXT, str_text(&text));
+    }
+    str_free(&text);
+}
+
 /* Its tries: above everything while it runs. */
 static void draw_tries(Ui *ui, Rect r, int *y, bool runs)
 {
@@ -362,6 +387,7 @@ int whatif_figures(Ui *ui, Rect r, int64_t what, int spare)
     (void)what, (void)spare;
     int y = r.y;
     draw_tuning(ui, r, &y);
+    draw_plan(ui, r, &y);
     draw_tries(ui, r, &y, true);
     draw_predicted(ui, r, &y);
     draw_measured(ui, r, &y);

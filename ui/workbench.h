@@ -78,6 +78,7 @@ struct Ui {
     int64_t last_key, last_int;     /* clock_ns of the last key, of the last ^C or F9 */
     int stopping;                   /* id of the job that that was for */
     int jobs_ended;                 /* how many ends of jobs were told */
+    bool told_question;             /* what the running job asks was told */
     bool calm;                      /* ScreenOptions.calm */
     bool button_down;               /* of the mouse */
     bool pasting;

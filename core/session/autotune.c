@@ -304,9 +304,9 @@ static Status start_step(Session *s, const LoopStep *step, Error *err)
         return loop_quantized(t->loop, &t->made, err);
     name_job(t, step, j);
     say(t, "%s", strchr(j->title, ':') + 2);
-    j->row->own = true;
+    j->row->own = j->view->plan = true;
     RETURN_IF_ERROR(job_enqueue(s, j, err));
-    t->job = s->queue->next_job;
+    t->job = t->last = s->queue->next_job;
     return ST_OK;
 }
 

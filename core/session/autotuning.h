@@ -14,7 +14,7 @@ typedef struct Autotune {
     Loop *loop;
     Recipe *recipe;       /* of the step that runs */
     Arena arena;          /* of a ranking */
-    int job;              /* that it waits for, 0: none */
+    int job, last;        /* that it waits for, 0: none; that it waited for last */
     LoopStepKind doing;
     LoopMade made;        /* of the quantization that runs */
     LoopEnd end;

@@ -308,6 +308,8 @@ static const JobRow *newest_of(const Queue *q, const JobRow *j)
 static bool can_resume(const Session *s, const JobRow *j)
 {
     bool ended = j->view.state == JOB_STOPPED || (j->view.state == JOB_FAILED && j->view.done > 0);
+    if (ended && s->autotune->state == AUTOTUNE_STOPPED && s->autotune->last == j->view.id)
+        return true;
     if (!ended || newest_of(s->queue, j) != j)
         return false;
     return (j->view.kind == JOB_QUANTIZE && !j->own) || (j->view.kind == JOB_ANALYZE && j->run >= 0 && j->run == s->results->stopped.run);

@@ -176,6 +176,7 @@ typedef struct JobView {
     uint64_t held;           /* paused while it runs: bytes that the process holds */
     bool resumable;          /* ended before its end, and session_resume_job goes on with it */
     const char *target;      /* the folder that a quantization writes to */
+    bool plan;               /* a step of a tuning plan (session/autotune.h) */
     bool measured;           /* a measurement that is done found: */
     double kl, kl_se, ppl, ppl_float, top1;
 } JobView;

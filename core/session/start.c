@@ -667,6 +667,8 @@ Status session_resume_job(Session *s, int id, Error *err)
         const JobView *v = session_job(s, i);
         if (id && v->id != id)
             continue;
+        if (v->resumable && q->jobs[i]->own)
+            return session_autotune_again(s, err);
         if (v->resumable)
             return v->kind == JOB_QUANTIZE ? resume_quantize(s, q->jobs[i], err) : continue_pass(s, 0, err);
         if (id)
