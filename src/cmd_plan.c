@@ -87,8 +87,8 @@ static Status run_answer(App *a, const CommandLine *cl, Error *err)
 const Command command_answer = {
     .name = "answer",
     .args = "[TEXT]",
-    .summary = "Answer what a running job asks: the figure of a data set that a person evaluates. Without TEXT: the question.",
-    .help = "A plan whose evaluation is `manual` asks so once a try: a number, bad (the model's answers are garbage), or stop.",
+    .summary = "Answer what a running job asks, as a plan does whose evaluation is manual. Without TEXT: the question.",
+    .help = "The figure of a data set, as a person found it: a number, bad (the model's answers are garbage), or stop.",
     .flags = CMD_NEEDS_MODEL | CMD_NO_LOG,
     .run = run_answer,
 };

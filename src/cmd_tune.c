@@ -175,8 +175,8 @@ static Status run_tune(App *a, const CommandLine *cl, Error *err)
 }
 static const Option tune_options[] = {
     {"config", ARG_PATH, "PLAN", "a tuning plan (YAML): recipes are tried until its demand is met", COMP_FILE},
-    {"save_path", ARG_PATH, "DIR", "with --config: tries, history, reports and the result; goes on with what is there", COMP_FILE},
-    {"timeout", ARG_STR, "TIME", "with --config: no new try after 2d, 1h30m, 90s", COMP_NONE},
+    {"save_path", ARG_PATH, "DIR", "of --config: its tries, reports and result; it goes on with what is there", COMP_FILE},
+    {"timeout", ARG_STR, "TIME", "of --config: no new try after 2d, 1h30m, 90s", COMP_NONE},
     {"until", ARG_STR, "GOAL", "kl=0.1, ppl=+1% or bytes=+20M (against the recipe), bytes=300M", COMP_NONE},
     OPTIONS_EFFECT,
     OPTION_FREE,

@@ -71,7 +71,8 @@ static Status ranking_metric(const RankWish *w, const Metric **out, Error *err)
     *out = metric_find(w->metric);
     if (!*out)
         return error_set(err, ST_USAGE, "metric '%s' is not in this build", w->metric);
-    if ((*out)->scope != scope_of[w->scope] || (*out)->score)
+    const MetricScope own = (*out)->scope; /* a finer one adds up */
+    if ((*out)->score || (own != scope_of[w->scope] && own != SCOPE_GROUP && own != SCOPE_LINEAR))
         return error_set(err, ST_USAGE, "metric '%s' gives no values of %ss: a plan's ranking can't be by it", w->metric,
                          rank_scope_names[w->scope]);
     return ST_OK;
@@ -119,31 +120,58 @@ static Status unit_patterns(const Model *m, MetricScope scope, int64_t unit, Are
     return st;
 }
 
-/* What the analysis that has ended found, as the loop wants it. */
+/* Of the metric's own units: their sum over those that have linears in the unit; NaN where one is missing. mark[metric's
+ * units] tells which were counted: by this unit. */
+static double unit_score(const Model *m, const Job *j, MetricScope scope, int64_t unit, int64_t *mark)
+{
+    int64_t from, to;
+    double sum = 0;
+    bool any = false;
+    scope_linears(m, scope, unit, &from, &to);
+    for (int64_t i = from; i < to; i++) {
+        int64_t of = scope_unit_of(m, scope, i) == unit ? scope_unit_of(m, j->metrics[0]->scope, i) : -1;
+        if (of < 0 || j->found[of] < 0 || mark[of] == unit + 1)
+            continue;
+        mark[of] = unit + 1;
+        sum += j->found[of];
+        any = true;
+    }
+    return any ? sum : (double)NAN;
+}
+
+/* The name of a unit and its score; what takes it out. */
+static Status tell_unit(Session *s, const Job *j, int64_t unit, int64_t *mark, RankRow *r, Error *err)
+{
+    Autotune *t = s->autotune;
+    const MetricScope scope = scope_of[t->scope];
+    Str name = {0};
+    scope_unit_name(s->model, scope, unit, &name);
+    *r = (RankRow){.name = arena_strdup(&t->arena, str_text(&name)), .score = unit_score(s->model, j, scope, unit, mark),
+                   .bytes = j->found_bytes[unit]};
+    Status st = !r->name || name.oom ? error_nomem(err, "a ranking") : ST_OK;
+    str_free(&name);
+    if (st == ST_OK && scope != SCOPE_BLOCK)
+        st = unit_patterns(s->model, scope, unit, &t->arena, r, err);
+    return st;
+}
+
+/* What the analysis that has ended found, as the loop wants it: of units of which something is quantized. */
 static Status tell_ranking(Session *s, const Job *j, Error *err)
 {
     Autotune *t = s->autotune;
-    const MetricScope scope = j->metrics[0]->scope;
-    const int64_t units = scope_units(s->model, scope);
+    const int64_t units = scope_units(s->model, scope_of[t->scope]);
     RankRow *rows = mem_zarray((size_t)units + 1, sizeof *rows);
-    Str name = {0};
+    int64_t *mark = mem_zarray((size_t)scope_units(s->model, j->metrics[0]->scope) + 1, sizeof *mark);
     int64_t n = 0;
-    Status st = rows ? ST_OK : error_nomem(err, "a ranking");
+    Status st = rows && mark ? ST_OK : error_nomem(err, "a ranking");
     arena_free(&t->arena);
-    for (int64_t u = 0; st == ST_OK && u < units; u++) {
-        if (j->found[u] < 0) /* nothing of it is quantized */
-            continue;
-        str_clear(&name);
-        scope_unit_name(s->model, scope, u, &name);
-        RankRow *r = &rows[n++];
-        *r = (RankRow){.name = arena_strdup(&t->arena, str_text(&name)), .score = j->found[u], .bytes = j->found_bytes[u]};
-        st = !r->name || name.oom ? error_nomem(err, "a ranking") : scope == SCOPE_BLOCK ? ST_OK
-                                                                  : unit_patterns(s->model, scope, u, &t->arena, r, err);
-    }
+    for (int64_t u = 0; st == ST_OK && u < units; u++)
+        if (j->found_bytes[u] >= 0)
+            st = tell_unit(s, j, u, mark, &rows[n++], err);
     if (st == ST_OK)
         st = loop_ranked(t->loop, rows, n, err);
     free(rows);
-    str_free(&name);
+    free(mark);
     return st;
 }
 
@@ -153,17 +181,18 @@ static Status rank_job(Session *s, const RankWish *w, const Metric *m, Job **out
     Job *j;
     const bool all = w->nmodules == 0 || (w->nmodules == 1 && strcmp(w->modules[0], "*") == 0);
     RETURN_IF_ERROR(start_aside(s, m, all ? NULL : w->modules, all ? 0 : w->nmodules, &j, err));
-    const int64_t n = scope_units(s->model, m->scope);
-    j->found = mem_array((size_t)n + 1, sizeof *j->found);
-    j->found_bytes = mem_array((size_t)n + 1, sizeof *j->found_bytes);
+    const int64_t found = scope_units(s->model, m->scope), units = scope_units(s->model, scope_of[w->scope]);
+    j->found = mem_array((size_t)found + 1, sizeof *j->found);
+    j->found_bytes = mem_array((size_t)units + 1, sizeof *j->found_bytes);
     if (!j->found || !j->found_bytes) {
         job_free(j);
         return error_nomem(err, "a job");
     }
-    for (int64_t u = 0; u < n; u++) {
-        j->found_bytes[u] = unit_bytes(s, m->scope, u);
-        j->found[u] = j->found_bytes[u] < 0 && w->recipe ? -1 : (double)NAN;
-    }
+    for (int64_t u = 0; u < found; u++)
+        j->found[u] = NAN;
+    for (int64_t u = 0; u < units; u++)
+        j->found_bytes[u] = unit_bytes(s, scope_of[w->scope], u);
+    s->autotune->scope = w->scope;
     *out = j;
     return ST_OK;
 }
@@ -456,8 +485,6 @@ static Status open_loop(Session *s, Error *err)
                            .log = loop_log, .ctx = s};
     Status st = loop_open(&t->loop, &o, err);
     free(table);
-    if (st == ST_OK && loop_notes(t->loop)[0])
-        session_log(s, 1, "%s", loop_notes(t->loop));
     return st;
 }
 

@@ -16,6 +16,7 @@ typedef struct Autotune {
     Arena arena;          /* of a ranking */
     int job, last;        /* that it waits for, 0: none; that it waited for last */
     LoopStepKind doing;
+    RankScope scope;      /* of the ranking that runs */
     LoopMade made;        /* of the quantization that runs */
     LoopEnd end;
     Status status;

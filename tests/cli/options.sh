@@ -8,6 +8,11 @@ printf '{"input_ids":[11,56,30,21,14,27,8,16,9,3]}\n{"input_ids":[12,5,15,28,7,1
 sed "s|dataset: .*|dataset: ids.jsonl|" lab_practice/default/default-w8a8-dynamic.yaml >"$R"
 echo 'Hello there' >"$tmp/t.txt"
 printf 'open %s\nexclude *.0.mlp.down_proj *.1.self_attn.q_proj\n' $M >"$tmp/s2.slim"
+cat >"$tmp/plan.yaml" <<'P'
+strategy: {type: standing_high, anti_outlier_strategies: [[]], template: {process: [{type: linear_quant, qconfig: {act: {scope: per_token,
+      dtype: int8, symmetric: true, method: minmax}, weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}}]}}
+evaluation: {type: command, run: [sh, -c, 'echo acc 1', '{model}'], demand: {expectations: [{dataset: acc, target: '1', tolerance: '0'}]}}
+P
 export SLIMSCOPE_DATA=$PWD
 
 # in_session LINE...: the commands in a script with the model open
@@ -18,7 +23,9 @@ one() {
     case $verb in
     analyze) case " $* " in *" layer "*) s analyze --model_path $M "$@" ;; *" --model_path "*) s analyze --metrics std "$@" ;; *) s analyze --metrics std --model_path $M "$@" ;; esac ;;
     measure) case " $* " in *" --eval "*) s measure --model_path $M "$@" ;; *" --model_path "*) s measure --eval "$D" "$@" ;; *) s measure --model_path $M --eval "$D" "$@" ;; esac ;;
-    tune) set -- --until kl=9 "$@"
+    tune)
+        case " $* " in *" --config "*) s tune --model_path $M "$@"; return ;; esac
+        set -- --until kl=9 "$@"
         case " $* " in *" --until kl=9"*" --until"*) shift 2 ;; esac
         case " $* " in *" --eval "*) s tune --model_path $M "$@" ;; *" --model_path "*) s tune --eval "$D" "$@" ;; *) s tune --model_path $M --eval "$D" "$@" ;; esac ;;
     fit | front) in_session "analyze block_error" "$verb $([ $verb = fit ] && echo bytes=+0) $*" ;;
@@ -133,6 +140,12 @@ row measure format '"kl"' xml --format json $c
 row measure out "FILE:$tmp/effect" "" --out "$tmp/effect" $c
 row measure runtime "KL divergence" cuda --runtime vllm-ascend $c
 run_options measure "KL divergence" $c
+p="--save_path $tmp/tuned --config $tmp/plan.yaml"
+row tune config "MET" "" --save_path "$tmp/tuned" --config "$tmp/plan.yaml"
+row tune save_path "$tmp/tuned" "" --config "$tmp/plan.yaml" --save_path "$tmp/tuned"
+row tune timeout "MET" "3 fortnights" $p --timeout 1h30m
+row tune device "MET" gpu $p --device cpu
+row tune trust_remote_code "MET" maybe $p --trust_remote_code False
 row tune until "held after 1 measurement" kl --until kl=8 $c
 row tune model_path "held after" "" --model_path $M $c
 row tune model_type "held after" "" --model_type qwen3 $c

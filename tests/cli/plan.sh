@@ -3,13 +3,13 @@
 . tests/tap.sh
 model=lab_models/demo
 head -n 4 lab_calib/mix_calib.jsonl >"$tmp/calib.jsonl"
-options="--calib_dataset $tmp/calib.jsonl --max-samples 4 --seq-len 64"
+options="--seq-len 64"
 
 # An evaluation that counts what a written model keeps in float: more is better, as in a benchmark. It notes each call.
 cat >"$tmp/score" <<'S'
 #!/bin/sh
-# usage: score MODEL LOG
-echo "$1" >>"$2"
+# usage: score MODEL
+echo "$1" >>"$(dirname "$0")/calls"
 python3 - "$1" <<'P'
 import glob, json, sys
 kinds = json.load(open(glob.glob(sys.argv[1] + "/quant_model_description*.json")[0]))
@@ -27,7 +27,7 @@ strategy:
   anti_outlier_strategies:
     - []
   template:
-    dataset: mix_calib.jsonl
+    dataset: $tmp/calib.jsonl
     process:
       - type: linear_quant
         qconfig:
@@ -36,7 +36,7 @@ strategy:
     save: [{type: ascendv1_saver, part_file_size: 4}]
 evaluation:
   type: command
-  run: ["$tmp/score", "{model}", "$tmp/calls"]
+  run: ["$tmp/score", "{model}"]
   timeout: 100
   demand: {expectations: [{dataset: kept, target: "$2", tolerance: "0"}]}
 P
@@ -67,7 +67,7 @@ yes "and the model that was written by it" [ -d "$tmp/tuned/quant_model" ]
 for f in report.md report.json report.html; do yes "$f" [ -s "$tmp/tuned/$f" ]; done
 exits 0 "quant takes the recipe" "$SLIMSCOPE" quant --model_path "$model" $options --save_path "$tmp/again" \
     --config_path "$tmp/tuned/best_practice.yaml" --progress never
-same "$tmp/tuned/quant_model/quant_model_weights.safetensors" "$tmp/again/quant_model_weights.safetensors" \
+same "$tmp/tuned/quant_model/quant_model_weights-00001-of-00001.safetensors" "$tmp/again/quant_model_weights-00001-of-00001.safetensors" \
     "and writes the weights that were kept"
 
 exits 0 "the same plan with the same folder" tune --save_path "$tmp/tuned" --config "$tmp/plan.yaml" --progress never --format json
