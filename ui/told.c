@@ -80,15 +80,9 @@ static void tell_end(Ui *ui, const JobView *j)
     const Effect *e = session_effect(ui_session(ui), NULL);
     const QuantizeDone *done = session_quantized(ui_session(ui));
     fmt_seconds(t, sizeof t, j->elapsed);
-<<<<<<< HEAD
-    if (j->state == JOB_FAILED)
-=======
-    if (e)
-        fmt_change(change, sizeof change, e->ppl_change, e->ppl_change_se);
     if (j->plan)
         tell_plan(ui);
     else if (j->state == JOB_FAILED)
->>>>>>> a6ccd8e (Show a tuning plan where jobs and what-ifs stand, and let a person answer what its evaluation asks)
         ui_say(ui, SL_ERR, "%s: %s", j->title, j->error);
     else if (j->state == JOB_STOPPED && j->kind == JOB_MEASURE)
         ui_say(ui, SL_WARN, "%s stopped; nothing was measured", j->title);

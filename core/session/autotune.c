@@ -18,6 +18,7 @@
 #include "session/notes.h"
 #include "session/parts.h"
 #include "session/queue.h"
+#include "session/sizes.h"
 #include "session/start.h"
 
 void autotune_clear(Autotune *t)
@@ -240,7 +241,7 @@ static Status trial_recipe(Session *s, const LoopTrial *trial, Recipe **out, Err
 static void take_sizes(Session *s, LoopMade *made)
 {
     SizeReport size;
-    recipe_sizes(s->recipe, s->model, s->assignment->level, s->opt.peer, &size);
+    sizes_of(s, s->recipe, s->assignment->level, &size);
     *made = (LoopMade){.bytes = size.bytes, .float_bytes = size.float_bytes, .linears = size.quantized + size.floats,
                        .floats = size.floats};
 }
