@@ -73,7 +73,7 @@ void entry_job(const Session *s, const Job *j, Str *b)
     } else if (v->kind == JOB_MEASURE) {
         str_printf(b, ",\"full\":%s", truth(j->full));
         levels_record(b, j->level, s->model->nlinears);
-    } else {
+    } else if (v->kind == JOB_QUANTIZE) {
         put_folder(&j->quantize, b);
         str_printf(b, ",\"resume\":%s,\"force\":%s", truth(j->quantize.resume), truth(j->quantize.force));
     }

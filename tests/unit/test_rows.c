@@ -389,6 +389,7 @@ static const Tested commands[] = {
     {"swap", "test_sets.c", "sets_are_kept_and_taken"},
     {"sets", "tune.sh", "the kept sets and their difference"},
     {"tune", "test_fit.c", "tune_searches_and_goes_on"},
+    {"answer", "test_autotune.c", "the_command_answers"},
     {"guide", "test_guide.c", "it_runs"},
     {"compare", "compare.sh", "the JSON documents agree"},
     {"take", "test_compare.c", "a_measurement_is_taken_back_with_its_recipe"},
