@@ -17,6 +17,18 @@ static Status need_session(const App *a, Error *err)
     return ST_OK;
 }
 
+/* A word that names a session or a file, and looks like a file. */
+static bool names_file(const char *word)
+{
+    return strpbrk(word, "/.") != NULL;
+}
+
+/* A word that names a session or a file, and is a file. */
+static bool is_file(const char *word)
+{
+    return strchr(word, '/') || (names_file(word) && file_exists(word));
+}
+
 /* ---- the report: a script with all that is known of the session as comments ---- */
 
 /* Lines of a text as comments. */
@@ -107,20 +119,26 @@ static void put_log_tail(const Session *s, Str *out)
     }
 }
 
-static Status session_report(Session *s, Str *out, Error *err)
+static void put_begin(const Session *s, Str *out)
 {
-    const Model *m = session_model(s);
-    const SessionOptions *o = session_options(s);
     Str version = {0};
-    if (!m)
-        return error_set(err, ST_USAGE, "no model is open: there is nothing to report");
-    RETURN_IF_ERROR(history_script(s, out, err));
     str_puts(out, "#\n# ---- what follows is for who reads this; above is what was done, as 'slimscope --script' runs it ----\n#\n");
     write_version(&version);
     put_comment(str_text(&version), out);
     str_free(&version);
-    str_printf(out, "# session %s %s\n# model %s: %d layers, %lld linears, %lld values\n# fingerprint %s\n", session_id(s),
-               session_name(s), m->cfg.model_type, m->cfg.layers, (long long)m->nlinears, (long long)m->params, m->fingerprint);
+    str_printf(out, "# session %s %s\n", session_id(s), session_name(s));
+}
+
+static Status session_report(Session *s, Str *out, Error *err)
+{
+    const Model *m = session_model(s);
+    const SessionOptions *o = session_options(s);
+    if (!m)
+        return error_set(err, ST_USAGE, "no model is open: there is nothing to report");
+    RETURN_IF_ERROR(history_script(s, out, err));
+    put_begin(s, out);
+    str_printf(out, "# model %s: %d layers, %lld linears, %lld values\n# fingerprint %s\n", m->cfg.model_type, m->cfg.layers,
+               (long long)m->nlinears, (long long)m->params, m->fingerprint);
     str_printf(out, "# threads %d, mem %llu, max-samples %d, seq-len %lld, ctx %lld, eval-tokens %lld, tokens %lld, seed %llu, %s%s\n",
                o->threads, (unsigned long long)o->mem, o->max_samples, (long long)o->seq_len, (long long)o->ctx,
                (long long)o->eval_tokens, (long long)o->tokens, (unsigned long long)o->seed, arith_name(o->arith),
@@ -134,24 +152,63 @@ static Status session_report(Session *s, Str *out, Error *err)
     return out->oom ? error_nomem(err, "the report") : ST_OK;
 }
 
+/* ---- the report of a session that can't be opened: its journal, record by record ---- */
+
+static void put_record(void *ctx, const char *json)
+{
+    str_printf(ctx, "# %s\n", json);
+}
+
+static Status closed_report(App *a, const char *id, const char *why, Str *out, Error *err)
+{
+    Str records = {0};
+    Status st = session_look(&a->session, &a->options, id, put_record, &records, err);
+    if (st == ST_OK)
+        st = history_script(a->session, out, err);
+    if (st == ST_OK) {
+        put_begin(a->session, out);
+        str_printf(out, "# MISSING: the model, so names of linears (i: their number), its config and histograms: %s\n", why);
+        put_log_tail(a->session, out);
+        str_puts(out, "#\n# ---- the journal, record by record ----\n");
+        str_append(out, str_text(&records), records.len);
+        st = out->oom || records.oom ? error_nomem(err, "the report") : ST_OK;
+    }
+    str_free(&records);
+    return st;
+}
+
+/* Of a session that is not open here, or of a file: looked at, whatever its model has become. */
+static Status report_of(App *a, const char *word, Str *out, Error *err)
+{
+    char id[40] = "";
+    Error why = {0};
+    RETURN_IF_ERROR(app_become(a, FACE_UI, err)); /* for the state folder */
+    a->face = FACE_CLI;
+    a->options.read_only = a->options.force = true;
+    if (word && is_file(word))
+        RETURN_IF_ERROR(session_take_file(a->options.state_dir, word, id, err));
+    Status st = session_restore(&a->session, &a->options, id[0] ? id : word, &why);
+    if (st == ST_OK)
+        st = session_report(a->session, out, err);
+    else if ((st = closed_report(a, id[0] ? id : word, why.text, out, err)) == ST_OK)
+        app_note(a, "it can't be opened, the report has what its journal holds: %s", why.text);
+    if (a->session)
+        a->log_seen = session_log_lines(a->session);
+    if (id[0])
+        session_delete(a->options.state_dir, id, NULL);
+    return st;
+}
+
 static Status write_report(App *a, const CommandLine *cl, Error *err)
 {
     RETURN_IF_ERROR(want_words(cl, 2, 3, err));
-    bool crashed = a->face == FACE_CLI;
-    if (crashed) { /* of a session that is not open here: looked at, whatever its model has become */
-        RETURN_IF_ERROR(app_become(a, FACE_UI, err));
-        a->face = FACE_CLI;
-        a->options.read_only = a->options.force = true;
-        RETURN_IF_ERROR(session_restore(&a->session, &a->options, cl->nwords > 2 ? cl->words[2] : NULL, err));
-        a->log_seen = session_log_lines(a->session);
-    } else if (cl->nwords > 2) {
-        return error_set(err, ST_USAGE, "here 'session report' is of the open session: another one by 'slimscope session report'");
-    }
-    if (!a->session)
-        return error_set(err, ST_USAGE, "no model is open: there is nothing to report");
-    Str text = {0};
     const char *file = cl->words[1];
-    Status st = session_report(a->session, &text, err);
+    Str text = {0};
+    if (a->face != FACE_CLI && cl->nwords > 2)
+        return error_set(err, ST_USAGE, "here 'session report' is of the open session: another one by 'slimscope session report'");
+    if (a->face != FACE_CLI && !a->session)
+        return error_set(err, ST_USAGE, "no model is open: there is nothing to report");
+    Status st = a->face == FACE_CLI ? report_of(a, cl->nwords > 2 ? cl->words[2] : NULL, &text, err) : session_report(a->session, &text, err);
     if (st == ST_OK && !cl->bang && file_exists(file) && !file_holds(file, str_text(&text), text.len))
         st = error_set(err, ST_IO, "'%s' is there already with other content: add ! to replace it", file);
     if (st == ST_OK)
@@ -196,12 +253,6 @@ static Status save_session(App *a, const CommandLine *cl, Error *err)
     return write_session(a, cl->words[1], cl->bang, err);
 }
 
-/* A word that names a session or a file, and looks like a file. */
-static bool names_file(const char *word)
-{
-    return strpbrk(word, "/.") != NULL;
-}
-
 Status session_go_to(App *a, const char *word, const char *verb, bool stop, Error *err)
 {
     Session *s = a->session;
@@ -212,7 +263,7 @@ Status session_go_to(App *a, const char *word, const char *verb, bool stop, Erro
         return error_set(err, ST_USAGE, "a job runs: 'wait' for it, or '%s %s!' to stop it; finished rows are kept", verb, word);
     if (s && (strcmp(word, session_id(s)) == 0 || strcmp(word, session_name(s)) == 0))
         return error_set(err, ST_USAGE, "session '%s' is the one that is open", word);
-    bool file = strchr(word, '/') || (names_file(word) && file_exists(word));
+    bool file = is_file(word);
     if (file && a->options.read_only)
         return error_set(err, ST_USAGE, "opened with --read-only: a file can't become a session here");
     if (file)
@@ -297,11 +348,11 @@ static const Option session_options_list[] = {
 };
 const Command command_session = {
     .name = "session",
-    .args = "[name NAME|list|open NAME|rm NAME...|save FILE|report FILE [SESSION]]",
+    .args = "[name NAME|list|open NAME|rm NAME...|save FILE|report FILE [SESSION|FILE]]",
     .summary = "What session this is; name, list, open, remove or save sessions, or write a report of a fault.",
     .help = "A report is a script of what was done, with versions, the model's fingerprint, config and linears, settings, jobs, the "
-            "end of the log, scores and measurements as comments: no weight, no text. Outside of a session it is of the newest one, or "
-            "of SESSION.",
+            "end of the log, scores and measurements as comments: no weight, no text. Outside of a session it is of the newest one, "
+            "of SESSION or of the FILE that save wrote; where its model is gone it is the journal, record by record.",
     .flags = CMD_CLI | CMD_NO_LOG | CMD_DESTROYS,
     .completes = COMP_FILE,
     .options = session_options_list,

@@ -136,6 +136,25 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
     return ST_OK;
 }
 
+Status folder_look(Session *s, const char *id, JournalReplay *replay, void *ctx, Error *err)
+{
+    JournalEnd end = {0};
+    snprintf(s->id, sizeof s->id, "%s", id);
+    s->dir = folder_path(s->state_dir, id);
+    if (!s->dir)
+        return error_nomem(err, "a path");
+    if (!dir_exists(s->dir))
+        return error_set(err, ST_DATA, "no session '%s': resume --list shows them", id);
+    s->restoring = true;
+    notes_restore(s, s->dir);
+    Status st = keeper_read(s->dir, replay, ctx, &end, err);
+    s->restoring = false;
+    if (st != ST_OK)
+        return error_prefix(err, st, "session %s: ", id);
+    tell_end(s, &end);
+    return ST_OK;
+}
+
 Status folder_end(Session *s, Error *err)
 {
     if (s->keeper)

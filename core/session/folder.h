@@ -12,6 +12,8 @@ Status folder_begin(Session *s, Error *err);
 /* Opens the one with this id and replays it: to go on with it, or read-only (by wish, or because another process has
  * it). */
 Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err);
+/* Gives the records of this one to `replay`, whatever has it open, and its log to `s`, which stays without a model. */
+Status folder_look(Session *s, const char *id, JournalReplay *replay, void *ctx, Error *err);
 /* Writes what is left, unlocks. The first error of all writing. */
 Status folder_end(Session *s, Error *err);
 /* Where the session with this id lies; caller frees, NULL without memory. */

@@ -47,7 +47,8 @@ static Status arith_recorded(Session *s, const char *name, ArithMode *out, Error
     return error_set(err, ST_DATA, "it computes in '%.20s' arithmetic, which this slimscope doesn't know", name);
 }
 
-static Status on_open(Session *s, const cJSON *o, Error *err)
+/* What the first record says of settings. */
+static Status open_options(Session *s, const cJSON *o, Error *err)
 {
     const char *model = text_of(o, "model"), *print = text_of(o, "fingerprint"), *arith = text_of(o, "arith");
     if (!model || !print)
@@ -64,7 +65,13 @@ static Status on_open(Session *s, const cJSON *o, Error *err)
     s->opt.tokens = whole_in(o, "tokens", 0, INT64_MAX, 0);
     s->opt.seed = (uint64_t)whole_in(o, "seed", 0, INT64_MAX, 42);
     snprintf(s->recorded, sizeof s->recorded, "%s", print);
-    return session_open_model(s, model, text_of(o, "model_type"), err);
+    return ST_OK;
+}
+
+static Status on_open(Session *s, const cJSON *o, Error *err)
+{
+    RETURN_IF_ERROR(open_options(s, o, err));
+    return session_open_model(s, text_of(o, "model"), text_of(o, "model_type"), err);
 }
 
 /* The model that the session went on with although it was another one. */
@@ -564,19 +571,92 @@ static Status check_model(Session *s, Error *err)
                      "session, or --force goes on with this one", s->model->path, s->model->fingerprint, s->recorded);
 }
 
-Status session_restore(Session **out, const SessionOptions *o, const char *id, Error *err)
+/* The folder of a session that is asked for by id or name; none: of the newest. */
+static Status find_folder(const SessionOptions *o, const char *id, char found[40], Error *err)
 {
-    *out = NULL;
-    char found[40];
     if (!o->state_dir)
         return error_set(err, ST_USAGE, "no state folder is set: nothing to resume");
     if (!id || !*id)
         RETURN_IF_ERROR(folder_newest(o->state_dir, found, err));
-    else if (strlen(id) >= sizeof found || strchr(id, '/') || id[0] == '.')
+    else if (strlen(id) >= 40 || strchr(id, '/') || id[0] == '.')
         return error_set(err, ST_USAGE, "'%s' is no session name: resume --list shows them", id);
     else
-        snprintf(found, sizeof found, "%s", id);
+        snprintf(found, 40, "%s", id);
     folder_by_name(o->state_dir, found);
+    return ST_OK;
+}
+
+/* ---- without the model ---- */
+
+typedef struct Look {
+    Session *s;
+    SessionRecord *each;
+    void *ctx;
+} Look;
+
+/* Texts that nobody reads, with how long they are in their place. */
+static void shorten(cJSON *o)
+{
+    enum { LONG = 400 };
+    cJSON *c;
+    cJSON_ArrayForEach(c, o) {
+        char n[40];
+        if (cJSON_IsString(c) && strlen(c->valuestring) > LONG) {
+            snprintf(n, sizeof n, "(%zu bytes)", strlen(c->valuestring));
+            cJSON_SetValuestring(c, n);
+        }
+        shorten(c);
+    }
+}
+
+static Status look(void *ctx, const char *json, uint32_t len, Error *err)
+{
+    static const struct RecordKind alone[] = {
+        {"open", open_options}, {"format", on_format}, {"data", on_data}, {"cmd", on_command}, {"name", on_name},
+    };
+    Look *l = ctx;
+    cJSON *o;
+    RETURN_IF_ERROR(json_parse(json, len, "journal", &o, err));
+    const char *t = text_of(o, "t");
+    Status st = ST_OK;
+    for (size_t i = 0; i < sizeof alone / sizeof *alone && t && st == ST_OK; i++)
+        if (strcmp(alone[i].name, t) == 0)
+            st = alone[i].apply(l->s, o, err);
+    shorten(o);
+    char *text = st == ST_OK ? cJSON_PrintUnformatted(o) : NULL;
+    if (text)
+        l->each(l->ctx, text);
+    else if (st == ST_OK)
+        st = error_nomem(err, "a record of the journal");
+    cJSON_free(text);
+    cJSON_Delete(o);
+    return st;
+}
+
+Status session_look(Session **out, const SessionOptions *o, const char *id, SessionRecord *each, void *ctx, Error *err)
+{
+    *out = NULL;
+    char found[40];
+    RETURN_IF_ERROR(find_folder(o, id, found, err));
+    SessionOptions reads = *o;
+    reads.read_only = true;
+    Look l = {.each = each, .ctx = ctx};
+    RETURN_IF_ERROR(session_new(&l.s, &reads, err));
+    Status st = folder_look(l.s, found, look, &l, err);
+    if (st != ST_OK)
+        session_free(l.s);
+    else
+        *out = l.s;
+    return st;
+}
+
+/* ---- with it ---- */
+
+Status session_restore(Session **out, const SessionOptions *o, const char *id, Error *err)
+{
+    *out = NULL;
+    char found[40];
+    RETURN_IF_ERROR(find_folder(o, id, found, err));
     Session *s;
     RETURN_IF_ERROR(session_new(&s, o, err));
     char *dir = folder_path(o->state_dir, found);

@@ -665,6 +665,11 @@ int session_commands(const Session *s);
 const char *session_command(const Session *s, int i);
 /* Restores the session with this id, or name (NULL or "": the newest), from its journal. */
 Status session_restore(Session **out, const SessionOptions *o, const char *id, Error *err);
+/* One record of a journal as JSON; what is longer than a line of it tells (histograms) is left out. */
+typedef void SessionRecord(void *ctx, const char *json);
+/* What a journal holds, without the model that it is about: `out` has the commands, the name, the seed, the arithmetic, what
+ * is known of the calibration set and the log, and no model; each record goes to `each`. Nothing is written. */
+Status session_look(Session **out, const SessionOptions *o, const char *id, SessionRecord *each, void *ctx, Error *err);
 
 typedef struct SessionInfo {
     char id[40];

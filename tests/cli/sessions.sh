@@ -149,6 +149,31 @@ has "$tmp/err" "has changed since: its fingerprint is" "one line says so"
 exits 0 "--force goes on" s resume "$id" --force --size 80x24 --dump-screen "$tmp/screen"
 has "$tmp/screen" "float 1/56" "with what was decided"
 
+# ---- a report where the model is gone ----
+printf 'set max-samples=1 seq-len=16 eval-tokens=32\nanalyze kurtosis\nexclude *.1.mlp.down_proj\nmeasure\nsave lost\nsave %s\n' "$tmp/lost.session" >"$tmp/in"
+cp -r lab_models/demo "$tmp/moved"
+exits 0 "a session" sh -c '"$SLIMSCOPE" shell "$2" <"$1"' - "$tmp/in" "$tmp/moved"
+exits 0 "a file is reported" s session report "$tmp/whole.slim" "$tmp/lost.session"
+has "$tmp/whole.slim" "# model.layers.7.mlp.down_proj " "with every linear while the model is there"
+mv "$tmp/moved" "$tmp/elsewhere"
+rm -f "$tmp/in"
+before=$(ls "$root" | wc -l)
+for from in lost "$tmp/lost.session"; do
+    rm -f "$tmp/lost.slim"
+    exits 0 "the model is gone" s session report "$tmp/lost.slim" "$from"
+    has "$tmp/err" "the report has what its journal holds: session" "one line says so"
+    is 1 "$(grep -c '^# MISSING: the model' "$tmp/lost.slim")" "one line of the report says what is missing"
+    has "$tmp/lost.slim" "config.json': No such file" "and why"
+    is "measure" "$(grep -v '^#' "$tmp/lost.slim" | tail -n 1)" "the commands are there"
+    has "$tmp/lost.slim" '"kl_mean":' "the measurement"
+    is 8 "$(grep -c '^# {"t":"rows"' "$tmp/lost.slim")" "what was computed of each layer"
+    has "$tmp/lost.slim" '"kurtosis":' "with its figures"
+    is 0 "$(awk 'length($0) > 12000' "$tmp/lost.slim" | wc -l)" "and without histograms"
+done
+is "$before" "$(ls "$root" | wc -l)" "no session is left by it"
+exits 65 "no such session" s session report "$tmp/none.slim" nothing-like-it
+has "$tmp/err" "no session 'nothing-like-it'" "is said"
+
 # ---- what is not kept ----
 mkdir "$tmp/file"; : >"$tmp/file/slimscope"
 exits 0 "a state folder that can't be" env XDG_STATE_HOME="$tmp/file" "$SLIMSCOPE" --size 80x24 --dump-screen "$tmp/screen" lab_models/demo
