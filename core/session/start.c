@@ -397,10 +397,15 @@ static Status select_again(const Stopped *p, const Model *m, Job *j, Error *err)
 static Status find_step(const Session *s, const Stopped *p, Job *j, Error *err)
 {
     int layer;
+    bool there = p->pass->stream && s->keeper && keeper_pass(s->keeper, p->run, &layer, j->stream_sha);
+    if (p->pass->stream && s->keeper && !there && !p->sha[0]) { /* the first layer may still be on its way to the disk */
+        keeper_flush(s->keeper);
+        there = keeper_pass(s->keeper, p->run, &layer, j->stream_sha);
+    }
     if (!p->pass->stream) {
         j->plan.first = p->done;
         RETURN_IF_ERROR(take_scores(s, j, j->metrics, err));
-    } else if (s->keeper && keeper_pass(s->keeper, p->run, &layer, j->stream_sha)) {
+    } else if (there) {
         j->plan.first = layer + 1;
     } else if (!p->sha[0]) {
         return error_set(err, ST_USAGE, "the stopped analysis can't go on: none of its layers is on the disk");

@@ -193,7 +193,40 @@ def running(p):
     p.keys(":analyze kurtosis local_error\r")
     p.see("runs; you can go on")
     p.keys("3")
-    return int(p.see(re.compile(r"\b([3-7])/8 "))[1])
+    return int(p.see(re.compile(r"\b([3-7])/8\s"))[1])
+
+
+def interrupted(p):
+    """^C: where nothing runs, once and twice while an analysis runs"""
+    p.see("down_proj")
+    p.keys("\x03")
+    p.see("nothing runs; Q or F10 quits")
+    p.keys("\x03\x03")
+    p.see("nothing runs; Q or F10 quits")
+    p.keys("j")
+    p.see(re.compile(r">\s+\?\s+model\.layers\.0\.self_attn\.k_proj"))
+    tap.ok(True, "^C where nothing runs says how to leave, and stays")
+    for stops in (1, 2):
+        p.keys(":analyze kurtosis local_error\r3" if stops == 1 else "r")
+        done = int(p.see(re.compile(r"#%d\s+run(?s:.{0,200}?)\b([1-7])/8\s" % stops))[1])
+        p.keys("\x03")
+        if p.see("stops after this tile, finished rows are kept; again: at once", "has stopped; once more stops #").startswith("has"):
+            p.keys("\x03")  # it came within two seconds of the one that stopped the job before
+            p.see("stops after this tile, finished rows are kept; again: at once")
+        if stops == 2:
+            p.keys("\x03")  # the tile may have ended before
+            p.see(":cancel 2 --now", "nothing runs; Q or F10 quits", "once more stops #")
+        p.see(re.compile(r"STOP[^#]*?\b[1-7]/8\s[^#]*?r goes on"))
+        p.keys("1")
+        rows = int(p.see(re.compile(r"\b(\d+)/56 scored"))[1])
+        tap.ok(done * 7 <= rows < 56, "^C %s: the analysis stops, its rows are kept" % ("once" if stops == 1 else "twice"), (done, rows))
+        p.keys("3")
+        p.see("3 Jobs]")
+    p.keys("\x03")
+    p.see("nothing runs; Q or F10 quits")
+    p.keys("Q")
+    tap.equal("exit 0", p.finish(), "^C: Q leaves")
+    left_well(p, "^C")
 
 
 def headless(name, *args):
@@ -215,6 +248,7 @@ def resumed(name, done, whole):
 
 def kills():
     calib = texts(os.path.join(SCRATCH, "calib.jsonl"))
+    tap.run(interrupted, start("interrupted", "--calib_dataset", calib, "--threads", "1", cols=120))
     script = os.path.join(SCRATCH, "whole.slim")
     with open(script, "w") as f:
         f.write("open %s\ncalib %s\nset threads=1\nasync analyze kurtosis local_error\nwait\nrank kurtosis --topk 15\n" % (MODEL, calib))

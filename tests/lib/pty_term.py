@@ -168,7 +168,8 @@ class Program:
             if isinstance(want, str):
                 return want if want in shown else None
             return want.search(shown) if isinstance(want, re.Pattern) else want(shown)
-        end = time.monotonic() + self.limit
+        asked = time.monotonic()
+        end = asked + self.limit
         while True:
             shown = self.shown()
             for want in wants:
@@ -180,8 +181,10 @@ class Program:
                     raise Failed("it ended (%s) while %r was waited for" % (line, wants[0]))
             if time.monotonic() > end:
                 raise Failed("%s was not painted in %d s" % (" or ".join(map(repr, wants)), self.limit))
-            if not self.pump(0.7) and redraw:
+            self.pump(0.7)
+            if redraw and time.monotonic() - asked >= 0.7:  # also where a job's progress is painted all the time
                 os.write(self.master, CTRL_L)
+                asked = time.monotonic()
 
     # ---- what is done to it ----
 

@@ -1,5 +1,6 @@
 /* What the workbench says at each size: figures, messages, details, what a filter passes, what Tab offers, which keys. */
 #include <locale.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -506,6 +507,46 @@ static void test_log_grows_full(void **state)
     world_close(&w);
 }
 
+/* ^C where nothing runs says how to leave; once it stops the job after its tile, twice at once; never does it leave. */
+static void test_stopped_once_and_twice(void **state)
+{
+    (void)state;
+    World w;
+    world_open(&w, 100, 30, "ascii", true, false);
+    Session *s = w.app.session;
+    for (int i = 0; i < 2; i++) {
+        world_keys(&w, "^C");
+        world_shows(&w, "nothing runs; Q or F10 quits", true);
+    }
+    assert_false(w.app.quit);
+    for (int times = 1; times <= 2; times++) {
+        Error err = {0};
+        assert_int_equal(app_execute(&w.app, "analyze mse_layer_wise", &err), ST_OK);
+        const int id = session_job(s, session_jobs(s) - 1)->id;
+        char once[100], twice[100];
+        snprintf(once, sizeof once, "#%d stops after this tile, finished rows are kept; again: at once", id);
+        snprintf(twice, sizeof twice, "#%d stops at once", id);
+        while (session_job(s, session_jobs(s) - 1)->state == JOB_WAITING) {
+            struct pollfd p = {.fd = session_fd(s), .events = POLLIN};
+            poll(&p, 1, -1);
+            session_pump(s);
+        }
+        world_keys(&w, "^C"); /* nothing is taken from the job thread between keys: it runs until then */
+        world_shows(&w, once, true);
+        if (times == 2) {
+            world_keys(&w, "^C");
+            world_shows(&w, twice, true);
+        }
+        world_wait(&w);
+        assert_int_equal(session_job(s, session_jobs(s) - 1)->state, JOB_STOPPED);
+        assert_false(w.app.quit);
+        world_keys(&w, "^C");
+        world_shows(&w, "nothing runs; Q or F10 quits", true);
+        w.ui->last_int = 0;
+    }
+    world_close(&w);
+}
+
 int main(void)
 {
     setlocale(LC_CTYPE, "C.UTF-8");
@@ -525,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_rules_are_told_apart),
         cmocka_unit_test(test_long_errors_are_whole),
         cmocka_unit_test(test_log_grows_full),
+        cmocka_unit_test(test_stopped_once_and_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
