@@ -25,7 +25,10 @@ static Status mark_run(App *a, const CommandLine *cl, OutFormat f, Str *b, Error
         app_note(a, "nothing is marked %s now", cl->words[1]);
     else
         app_note(a, "%s is %s now%s", session_marked(s, first ? MARK_A : MARK_B), cl->words[1],
-                 *other ? "; 'compare' sets the two side by side" : "");
+                 !*other ? "; mark the other one, too"
+                 : !session_marked_metric(s, MARK_A) == !session_marked_metric(s, MARK_B)
+                     ? "; 'compare' sets the two side by side"
+                     : "; the other mark is on the other list: mark a second one here");
     return ST_OK;
 }
 

@@ -436,7 +436,7 @@ const LangText lang_zh_n_z[] = {
     {"up", "上移"},
     {"used", "使用"},
     {"used %s of %s, %s left; can be had: %s to %s", "已用 %s / %s，还剩 %s；可达范围：%s 到 %s"},
-    {"used %s of %s, over by %s; can be had: %s to %s", "已用 %s / %s，超出 %s；可达范围：%s 到 %s"},
+    {"used %s of %s, over by %s: - takes a group back; can be had: %s to %s", "已用 %s/%s，超出 %s：- 收回一组；可取：%s 到 %s"},
     {"value", "值"},
     {"vs", "比"},
     {"vs #%s", "比 #%s"},

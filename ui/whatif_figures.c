@@ -148,7 +148,7 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
     else if (!pr.measurements)
         text_format(buf, sizeof buf, "no KL before a measurement: share of the expected loss given back %s~", share);
     else if (r.w < 80) /* the line of figures has no more room either */
-        text_format(buf, sizeof buf, "KL %s from %d", kl, pr.measurements);
+        text_format(buf, sizeof buf, "KL %s, from %d measured", kl, pr.measurements);
     else
         text_format(buf, sizeof buf,
                     pr.measurements == 1 ? "KL %s  ppl %s  from %d measurement  (expected loss -%s)"
@@ -183,7 +183,7 @@ static void draw_budget(Ui *ui, Rect r, int *y)
             fmt_bytes(part[k], sizeof part[k], v[k]);
     }
     bool over = b.used > b.limit;
-    text_format(buf, sizeof buf, over ? "used %s of %s, over by %s; can be had: %s to %s"
+    text_format(buf, sizeof buf, over ? "used %s of %s, over by %s: - takes a group back; can be had: %s to %s"
                                       : "used %s of %s, %s left; can be had: %s to %s",
                 part[0], part[1], part[2], part[3], part[4]);
     panel_line(ui, r, y, "budget", over ? SL_ERR : SL_TEXT, buf);
@@ -337,7 +337,7 @@ static void draw_measured(Ui *ui, Rect r, int *y)
     if (e->from_cache)
         text_format(buf, sizeof buf, "from cache");
     else
-        text_format(buf, sizeof buf, "layers %d.. ran, %s", e->first_layer_run, secs);
+        text_format(buf, sizeof buf, "layers from %d on ran, %s", e->first_layer_run, secs);
     effect_line(ui, r, y, stale ? "STALE" : "measured", stale ? SL_STALE : SL_TEXT, e);
     if (stale) {
         char differ[120];

@@ -186,7 +186,8 @@ static void draw_sizes(Ui *ui, const Scale *s, Rect r)
     }
 }
 
-static void draw_legend(Ui *ui, const Scale *s, const FrontRow *rows, int64_t n, Rect r)
+/* What the plot's signs are; `keys`: its list is below and takes keys. */
+static void draw_legend(Ui *ui, const Scale *s, const FrontRow *rows, int64_t n, bool keys, Rect r)
 {
     LineParts l = {.n = 0};
     char size[32], loss[32];
@@ -201,6 +202,8 @@ static void draw_legend(Ui *ui, const Scale *s, const FrontRow *rows, int64_t n,
             part_add(&l, SL_WARN, 2, tr("K knee %s %s"), size, loss);
         }
     part_add(&l, SL_STRONG, 3, "%s", tr("o measured"));
+    if (keys)
+        part_add(&l, SL_DIM, 4, "Enter takes a row  q back to the rules")->right = true;
     Pen p = pen_at(ui, r.y, r.x, r.w);
     pen_puts(&p, SL_TEXT, " ");
     pen_parts(&p, SL_TEXT, &l, 0);
@@ -231,6 +234,7 @@ bool whatif_plot(Ui *ui, Rect r, int64_t at)
         return false;
     }
     Pen p = pen_at(ui, r.y, r.x, r.w);
+    pen_puts(&p, SL_HEADER, " ");
     pen_puts(&p, SL_HEADER, tr(s.kl ? "KL, nats a token, over size against the recipe's"
                                     : "expected loss over size against the recipe's"));
     if (canvas_new(&c, ui->term.glyphs.hist, r.w - AXIS, r.h - 3)) {
@@ -240,7 +244,7 @@ bool whatif_plot(Ui *ui, Rect r, int64_t at)
     }
     canvas_free(&c);
     draw_sizes(ui, &s, (Rect){r.y + r.h - 2, r.x, 1, r.w});
-    draw_legend(ui, &s, rows, n, (Rect){r.y + r.h - 1, r.x, 1, r.w});
+    draw_legend(ui, &s, rows, n, at >= 0, (Rect){r.y + r.h - 1, r.x, 1, r.w});
     return true;
 }
 

@@ -86,6 +86,31 @@ static void check_measured(Session *s, Export *e)
                          f->ppl_float);
 }
 
+static void amount(const Budget *b, double v, char out[32])
+{
+    static const double mib = 1024 * 1024;
+    if (b->bits)
+        snprintf(out, 32, "%.2f bits", v);
+    else
+        snprintf(out, 32, v < mib ? "%.0f KiB" : "%.2f MiB", v < mib ? v / 1024 : v / mib);
+}
+
+/* Against the budget, where one is set: a remark, as it is the user's own wish. */
+static void check_budget(Session *s, Export *e)
+{
+    Budget b;
+    char used[32], limit[32], over[32];
+    if (!session_budget(s, &b))
+        return;
+    amount(&b, b.used, used);
+    amount(&b, b.limit, limit);
+    amount(&b, b.used - b.limit, over);
+    if (b.used > b.limit)
+        export_add_check(e, false, false, "over the budget of %s by %s: 'trim' takes the least useful group back", limit, over);
+    else
+        export_add_check(e, true, false, "within the budget: %s of %s", used, limit);
+}
+
 /* What was typed as several rules may be written as fewer. */
 static void check_rows(Session *s, Export *e)
 {
@@ -161,8 +186,10 @@ Status session_export_preview(Session *s, const char *path, const char *as, Expo
     if (recipe && path && file_exists(path))
         RETURN_IF_ERROR(file_read(path, 1u << 20, &old, &len, err));
     Status st = write_form(s, f, c.list, old, out, err);
-    if (st == ST_OK)
+    if (st == ST_OK) {
         check_measured(s, out);
+        check_budget(s, out);
+    }
     if (st == ST_OK && recipe)
         check_rows(s, out);
     free(old);

@@ -67,6 +67,10 @@ has "$tmp/err" "there are A" "names those that are"
 exits 64 "no group is none" script "analyze block_error" "grow 0"
 exits 64 "nothing to take back" script "analyze block_error" "trim"
 has "$tmp/err" "nothing was given back" "says so"
+exits 0 "an export against a budget" script "exclude *.6.mlp.down_proj" "set budget=+100K" "export $tmp/over.yaml" "set budget=+400K" "export $tmp/within.yaml"
+cat "$tmp/out" "$tmp/err" >"$tmp/both"
+has "$tmp/both" "over the budget of 100 KiB by 26 KiB: 'trim'" "what is over it is remarked"
+has "$tmp/both" "within the budget: 126 KiB of 400 KiB" "what is within it is told"
 exits 64 "no such budget" script "set budget=lots"
 
 # ---- interactions ----
