@@ -97,6 +97,9 @@ typedef struct Sink {
 const Stream *unit_input(const UnitRun *u);
 /* For sinks, within unit: runs a stream through the finished unit, in place. */
 Status unit_follow(UnitRun *u, Stream *s, Error *err);
+/* The finished unit's forms, as unit_follow runs them, go to the sink: no other one may ask for a pass behind it. o: what they
+ * go by from then on, filled in here; what it points to lives as long as the pipeline and its runner. */
+Status unit_keep(UnitRun *u, LayerForms *out, FormsOptions *o, Error *err);
 /* Linears that ran in float although they have a level, because calibration saw no token of theirs. */
 bool unit_unseen(const UnitRun *u, int64_t i);
 /* Of a sink that takes: quantized weight i of the unit, with its input's parameters. *w is the caller's

@@ -225,6 +225,20 @@ Status unit_follow(UnitRun *u, Stream *s, Error *err)
     return run_pass(u, VARIANT_MODEL, s, s, err);
 }
 
+Status unit_keep(UnitRun *u, LayerForms *out, FormsOptions *o, Error *err)
+{
+    const PipelineRun *run = u->run;
+    const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
+    RETURN_IF_ERROR(stage_steps(u, 0, run->plan->nsteps, FORM_FIXED, &t, err));
+    u->nobs = 0;
+    *o = run->forms;
+    o->read = NULL;
+    o->ctx = NULL;
+    o->room = NULL;
+    layer_forms_move(out, u->forms, o);
+    return ST_OK;
+}
+
 bool unit_unseen(const UnitRun *u, int64_t i)
 {
     return layer_forms_unseen(u->forms, i);

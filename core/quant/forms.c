@@ -553,6 +553,18 @@ Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, in
     return ST_OK;
 }
 
+void layer_forms_move(LayerForms *to, LayerForms *from, const FormsOptions *o)
+{
+    form_room_free(&from->own);
+    *to = *from;
+    *from = (LayerForms){0};
+    to->opt = o;
+    to->room = &to->own;
+    for (int64_t i = 0; i < to->n; i++)
+        if (to->states[i].layer)
+            to->states[i].layer = to;
+}
+
 bool layer_forms_unseen(const LayerForms *l, int64_t i)
 {
     return is_lost(l, i);

@@ -66,6 +66,9 @@ typedef struct LayerForms {
 /* All in stage FORM_FLOAT. o and m must outlive them. */
 Status layer_forms_init(LayerForms *l, const Model *m, const FormsOptions *o, int64_t first, int64_t n, Error *err);
 void layer_forms_fini(LayerForms *l);
+/* Those that are as they will stay (FORM_FIXED) go elsewhere, from where there is nothing left; o outlives them there, its
+ * levels among it. */
+void layer_forms_move(LayerForms *to, LayerForms *from, const FormsOptions *o);
 /* Linears at `level` (0: at any) go to this stage; call it before every pass. What methods other than rowwise ones need
  * is made here, or, with a Hessian, while calibrating. Linears whose calibration saw no token become float. */
 Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err);

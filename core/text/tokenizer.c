@@ -348,6 +348,40 @@ const char *tokenizer_piece(const Tokenizer *t, int32_t id, size_t *len)
     return t->bpe->text[id].s;
 }
 
+/* <0xHH> */
+static bool byte_token(const char *s, size_t len, char *byte)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    const char *hi = len == 6 && memcmp(s, "<0x", 3) == 0 && s[5] == '>' && s[3] ? strchr(digits, s[3]) : NULL;
+    const char *lo = hi && s[4] ? strchr(digits, s[4]) : NULL;
+    if (lo)
+        *byte = (char)((hi - digits) << 4 | (lo - digits));
+    return lo != NULL;
+}
+
+void tokenizer_decode(const Tokenizer *t, int32_t id, Str *out)
+{
+    static const char mark[] = "\xe2\x96\x81"; /* a space, in the vocabularies of sentencepiece */
+    size_t len;
+    char byte;
+    const char *s = tokenizer_piece(t, id, &len), *end = s + len, *at;
+    if (!s)
+        return;
+    if (t->bpe->byte_level || t->bpe->text[id].added) {
+        str_append(out, s, len);
+        return;
+    }
+    if (t->bpe->byte_fallback && byte_token(s, len, &byte)) {
+        str_append(out, &byte, 1);
+        return;
+    }
+    for (; s < end && (at = memmem(s, (size_t)(end - s), mark, 3)) != NULL; s = at + 3) {
+        str_append(out, s, (size_t)(at - s));
+        str_putc(out, ' ');
+    }
+    str_append(out, s, (size_t)(end - s));
+}
+
 const char *tokenizer_unicode_version(void)
 {
     return "PCRE2 " VERSION_OF(PCRE2_MAJOR, PCRE2_MINOR) ", categories of Unicode " UNICODE_TABLE_VERSION;

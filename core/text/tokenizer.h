@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "base/str.h"
 #include "text/limits.h"
 
 /* tokenizer.json (BPE kinds), specs/models.md part 3. Immutable after loading: one tokenizer may encode on several
@@ -25,6 +26,9 @@ Status tokenizer_encode(const Tokenizer *t, const char *text, size_t len, bool a
 /* The bytes that a token stands for, which may be a part of a character, or its text as the vocabulary writes it (not
  * NUL-terminated); NULL: there is no such token. */
 const char *tokenizer_piece(const Tokenizer *t, int32_t id, size_t *len);
+/* Appends the bytes that a token adds to a text: of vocabularies that write text, spaces for their marks and the bytes that
+ * they have tokens for. Nothing where there is no such token. */
+void tokenizer_decode(const Tokenizer *t, int32_t id, Str *out);
 /* What an encoding cost, for `make bench` and the tests that it stays linear. */
 typedef struct EncodeCost {
     uint64_t searches;     /* pattern searches made */
