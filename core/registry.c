@@ -117,7 +117,8 @@ static const StrategyType *const strategy_table[] = {STRATEGIES(ADDRESS) NULL};
 #define EVALUATORS(ROW)       \
     ROW(evaluator_command) \
     ROW(evaluator_manual)  \
-    ROW(evaluator_service_oriented)
+    ROW(evaluator_service_oriented) \
+    ROW(evaluator_native)
 #define DECLARE_EVALUATOR(row) extern const EvaluatorType row;
 EVALUATORS(DECLARE_EVALUATOR)
 static const EvaluatorType *const evaluator_table[] = {EVALUATORS(ADDRESS) NULL};

@@ -29,7 +29,7 @@ typedef struct Generate {
     int nstop;
     bool stream;           /* what is said is printed as it comes */
     TextFlow flow;
-    ByteWatch watch;       /* progress */
+    Cancel cancel;
 } Generate;
 
 static void generate_fini(Generate *g)
@@ -135,13 +135,15 @@ static bool on_token(void *ctx, int text, int32_t id)
     return true;
 }
 
+/* ^C is looked for where the work tells how far it is. */
 static void on_progress(void *ctx, const char *phase, int64_t done, int64_t total)
 {
     Generate *g = ctx;
+    (void)phase;
+    (void)done;
+    (void)total;
     if (interrupt_take() > 0)
-        atomic_store(&g->watch.cancel.level, 2);
-    if (g->a->progress == 2)
-        tell("{\"phase\":\"%s\",\"done\":%lld,\"total\":%lld}\n", phase, (long long)done, (long long)total);
+        atomic_store(&g->cancel.level, 2);
 }
 
 static const char *const end_words[] = {[GREEDY_STOP] = "stop", [GREEDY_LENGTH] = "length", [GREEDY_TOLD] = "told"};
@@ -226,7 +228,7 @@ static Status ask(Generate *g, const CommandLine *cl, bool quantized, Error *err
     Greedy r;
     SubjectFacts facts;
     TokenSet t = {.name = (char *)(uintptr_t)"the prompts", .samples = g->n, .start = g->start, .ids = g->ids};
-    const AskedOptions ao = {.quantized = quantized, .cancel = &g->watch.cancel, .progress = on_progress, .ctx = g};
+    const AskedOptions ao = {.quantized = quantized, .cancel = &g->cancel, .progress = on_progress, .ctx = g};
     const GreedyOptions o = {.stop = g->stop, .nstop = g->nstop, .max_tokens = cl_int(cl, "max-tokens", TOKENS_DEFAULT),
                              .token = g->stream ? on_token : NULL, .ctx = g};
     RETURN_IF_ERROR(asked_new(&asked, g->a->session, &ao, err));
@@ -258,7 +260,6 @@ static Status open_generate(App *a, const CommandLine *cl, bool *quantized, Erro
         return error_set(err, ST_USAGE, "--model_path and --recipe belong to the program's command line: use 'open' and 'recipe' here");
     if (own && !path)
         return error_set(err, ST_USAGE, "'generate' needs a model's folder");
-    apply_progress(a, cl);
     RETURN_IF_ERROR(apply_run_options(a, cl, err));
     if (own)
         RETURN_IF_ERROR(app_open_model(a, path, cl_str(cl, "model_type"), err));
@@ -306,8 +307,13 @@ static const Option generate_options[] = {
     {"calib_dataset", ARG_PATH, "FILE", "calibration set of a recipe (default mix_calib.jsonl)", COMP_FILE},
     {"format", ARG_CHOICE, "text|json", "of the result (default text: of one prompt as it comes)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
-    OPTIONS_RUN,
-    OPTION_PROGRESS,
+    {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},
+    {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: 70 % of what is available)", COMP_NONE},
+    {"max-samples", ARG_INT, "N", "of a recipe: use only the first N calibration texts (default: all)", COMP_NONE},
+    {"seq-len", ARG_INT, "N", "of a recipe: cut them to N tokens (default: no limit)", COMP_NONE},
+    OPTION_ARITH,
+    {"compat", ARG_CHOICE, "peer", "quantize exactly as msModelSlim does, quirks included; implies --dtype-sim exact",
+     COMP_NONE},
     {0},
 };
 const Command command_generate = {

@@ -53,10 +53,10 @@ static Status quantize(Subject *s, Error *err)
     s->work = *s->o.work;
     RETURN_IF_ERROR(pipeline_new(&s->pipeline, s->o.model, &s->work, err));
     RETURN_IF_ERROR(s->o.texts(s->o.ctx, s->pipeline, &calib, err));
-    RETURN_IF_ERROR(kept_init(&s->kept, s->o.model, err));
+    RETURN_IF_ERROR(keptmodel_init(&s->kept, s->o.model, err));
     const PassSize size = {.samples = calib ? calib->samples : 0, .threads = pool_threads(s->o.pool),
                            .rows = calib ? calib->start[calib->samples] : 0};
-    RETURN_IF_ERROR(runner_of(s, kept_bytes(s->pipeline) + pipeline_bytes(s->pipeline, &size), err));
+    RETURN_IF_ERROR(runner_of(s, keptmodel_bytes(s->pipeline) + pipeline_bytes(s->pipeline, &size), err));
     const Sink sink = keep_sink(&s->kept);
     return pipeline_run(s->pipeline, s->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1}, err);
 }
@@ -85,7 +85,7 @@ void subject_free(Subject *s)
         return;
     runner_free(s->r);
     if (s->kept.m)
-        kept_fini(&s->kept);
+        keptmodel_fini(&s->kept);
     pipeline_free(s->pipeline);
     free(s);
 }

@@ -4,18 +4,18 @@
 
 #include "base/mem.h"
 
-Status kept_init(KeptModel *k, const Model *m, Error *err)
+Status keptmodel_init(KeptModel *k, const Model *m, Error *err)
 {
     size_t n = (size_t)m->cfg.layers;
     *k = (KeptModel){.m = m, .forms = mem_zarray(n, sizeof *k->forms), .variants = mem_zarray(n, sizeof *k->variants),
                      .variant = mem_zarray(n, sizeof *k->variant)};
     if (k->forms && k->variants && k->variant)
         return ST_OK;
-    kept_fini(k);
+    keptmodel_fini(k);
     return error_nomem(err, "the quantized model");
 }
 
-void kept_fini(KeptModel *k)
+void keptmodel_fini(KeptModel *k)
 {
     for (int i = 0; k->forms && i < k->m->cfg.layers; i++)
         layer_forms_fini(&k->forms[i]);
@@ -60,7 +60,7 @@ Sink keep_sink(KeptModel *k)
     return (Sink){&ops, k};
 }
 
-uint64_t kept_bytes(const Pipeline *p)
+uint64_t keptmodel_bytes(const Pipeline *p)
 {
     const Model *m = pipeline_model(p);
     const Work *w = pipeline_work(p);

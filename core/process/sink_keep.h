@@ -14,12 +14,12 @@ typedef struct KeptModel {
     FormsOptions opt;
     int64_t unseen;           /* linears that stay float, for want of calibration tokens */
 } KeptModel;
-/* Room for m. Caller frees with kept_fini, before the pipeline. */
-Status kept_init(KeptModel *k, const Model *m, Error *err);
-void kept_fini(KeptModel *k);
+/* Room for m. Caller frees with keptmodel_fini, before the pipeline. */
+Status keptmodel_init(KeptModel *k, const Model *m, Error *err);
+void keptmodel_fini(KeptModel *k);
 /* Lives as long as the run. */
 Sink keep_sink(KeptModel *k);
 /* Bytes that it takes, at most. */
-uint64_t kept_bytes(const Pipeline *p);
+uint64_t keptmodel_bytes(const Pipeline *p);
 
 #endif

@@ -114,11 +114,6 @@ uint64_t past_bytes(const Model *m, int texts, int64_t rows)
     return sum;
 }
 
-int64_t past_room(const Past *p)
-{
-    return p->rows;
-}
-
 int64_t past_length(const Past *p, int text)
 {
     return p->length[text];

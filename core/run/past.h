@@ -21,8 +21,7 @@ Status past_new(Past **out, const Model *m, int texts, int64_t rows, Error *err)
 void past_free(Past *p);
 /* Bytes that it takes. */
 uint64_t past_bytes(const Model *m, int texts, int64_t rows);
-/* Tokens that a text may have, and has. */
-int64_t past_room(const Past *p);
+/* Tokens of a text so far. */
 int64_t past_length(const Past *p, int text);
 /* The text begins anew. */
 void past_forget(Past *p, int text);

@@ -38,6 +38,9 @@ typedef struct EvalKit {
     bool (*ask)(void *ctx, const char *question, char *line, size_t size);
     /* KL, perplexity, top-1 of a try in memory; full: over all of the evaluation set. */
     Status (*measure)(void *ctx, const EvalTrial *t, bool full, Effect *out, Error *err);
+    /* The texts that the pipeline of a try's work calibrates with (*calib NULL where it needs none), and those of its prior
+     * stages by pipeline_set_prior; they live until the run of the evaluator ends. */
+    Status (*texts)(void *ctx, const EvalTrial *t, Pipeline *p, const TokenSet **calib, Error *err);
     void *ctx;
 } EvalKit;
 

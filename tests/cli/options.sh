@@ -42,6 +42,10 @@ one() {
         case " $*" in *" --model_path"*) set -- --ids 1,2 --out "$tmp/f" "$@" ;; *) set -- --model_path $M "$@" ;; esac
         case " $*" in *" --out"*) ;; *) set -- --out "$tmp/f" "$@" ;; esac
         s forward "$@" ;;
+    generate)
+        case " $*" in *" --prompt "* | *" --prompts"* | *" --prompt="*) ;; *) set -- --prompt "The old house" "$@" ;; esac
+        case " $*" in *" --max-tokens"*) ;; *) set -- --max-tokens 3 "$@" ;; esac
+        case " $*" in *" --float"*) in_session "generate --prompt 'The old house' --max-tokens 3 $*" ;; *" --model_path"*) s generate "$@" ;; *) s generate $M "$@" ;; esac ;;
     tokenize) s tokenize "$@" ;;
     shell) printf "exclude *.0.mlp.down_proj\nhistory\n" | s shell $M "$@" ;;
     resume) s resume "$@" ;;
@@ -267,6 +271,24 @@ row forward text "FILE:$tmp/f.safetensors" any --text 'The house' $f
 row forward out "FILE:$tmp/f2" "" --ids 1,2 --out "$tmp/f2"
 row forward dtype-sim "FILE:$tmp/f.safetensors" fp8 --ids 1,2 $f --dtype-sim exact
 run_options forward "FILE:$tmp/f.safetensors" --ids 1,2 $f
+printf '{"text":"She was"}\n{"input_ids":[5,6,7]}\n' >"$tmp/prompts.jsonl"
+row generate prompt "1 text at a time" any --prompt 'She was'
+row generate prompts "#2" "" --prompts "$tmp/prompts.jsonl"
+row generate max-tokens "5 tokens in" x --max-tokens 5
+want=65 row generate chat "has no chat template" - --chat
+row generate recipe "tokens/s" "" --recipe "$R"
+row generate float "tokens/s" - --float
+row generate model_path "tokens/s" "" --model_path $M
+row generate model_type "tokens/s" "" --model_type qwen3
+row generate calib_dataset "tokens/s" "" --recipe "$R" $c
+row generate format '"end":"length"' xml --format json
+row generate out "FILE:$tmp/said" "" --out "$tmp/said"
+row generate threads "tokens/s" x --threads 1
+row generate mem "tokens/s" 12Q --mem 1G
+row generate max-samples "tokens/s" x --recipe "$R" --max-samples 1
+row generate seq-len "tokens/s" x --recipe "$R" --seq-len 4
+row generate dtype-sim "tokens/s" fp8 --dtype-sim exact
+row generate compat "tokens/s" other --recipe lab_practice/default/default-w8a8-static.yaml $c --compat peer
 row tokenize model_path "[" "" --model_path $M --text a
 row tokenize tokenizer "[" "" --tokenizer $M/tokenizer.json --text a
 row tokenize text "[]" any --model_path $M --text ''

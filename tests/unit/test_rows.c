@@ -221,6 +221,7 @@ static const Tested evaluators[] = {
     {"command", "test_eval_command.c", "test_done"},
     {"manual", "test_eval_command.c", "test_person"},
     {"service_oriented", "test_service.c", "test_scores"},
+    {"native", "test_eval_native.c", "a_plan_is_evaluated"},
     {0},
 };
 static const Tested archs[] = {
@@ -421,6 +422,7 @@ static const Tested commands[] = {
     {"schemes", "weights.sh", "schemes are set side by side"},
     {"check", "check.sh", "is told so"},
     {"forward", "forward.sh", "names, shapes and values"},
+    {"generate", "generate.sh", "say the same"},
     {"tokenize", "tokenize.sh", "$t ids"},
     {"shell", "script.sh", "the shell reads settings"},
     {"workbench", "replay.sh", "the screen was drawn"},

@@ -1,0 +1,438 @@
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "evaluate/outcome.h"
+#include "evaluate/stops.h"
+#include "evaluate/task.h"
+#include "io/file.h"
+#include "io/json.h"
+
+/* Evaluator `native`: the quantized model is asked in this process. Data sets kl, ppl and top1 are a measurement's; others are
+ * files of questions (evaluate/taskfile.h), which the float model is asked once, too. */
+
+enum { TOKENS_DEFAULT = 256, KEPT_MAX = 1 << 20 };
+
+typedef struct Native {
+    const TaskSet *set; /* [n] */
+    int n;
+    bool full;          /* kl, ppl and top1 over all of the evaluation set */
+} Native;
+
+/* ---- keys ---- */
+
+static const char *const kinds[] = {[TASK_CHOICE] = "choice", [TASK_EXACT] = "exact", NULL};
+static const char *const norms[] = {[NORM_NONE] = "none", [NORM_TOKENS] = "tokens", [NORM_BYTES] = "bytes", NULL};
+static const char *const match_words[] = {[MATCH_EQUAL] = "equal", [MATCH_CONTAINS] = "contains", [MATCH_NUMBER] = "number", NULL};
+
+/* Figures of a measurement. */
+typedef struct Figure {
+    const char *name;
+    double (*value)(const Effect *e), (*error)(const Effect *e), (*base)(const Effect *e); /* base NULL: none */
+} Figure;
+static double kl(const Effect *e) { return e->kl_mean; }
+static double kl_error(const Effect *e) { return e->kl_se; }
+static double ppl(const Effect *e) { return e->ppl_quant; }
+static double ppl_error(const Effect *e) { return e->ppl_quant_se; }
+static double ppl_base(const Effect *e) { return e->ppl_float; }
+static double top1(const Effect *e) { return e->top1; }
+static double top1_error(const Effect *e) { return e->top1_se; }
+static const Figure figures[] = {
+    {"kl", kl, kl_error, NULL}, {"ppl", ppl, ppl_error, ppl_base}, {"top1", top1, top1_error, NULL}, {NULL, NULL, NULL, NULL}};
+
+static const Figure *figure_of(const char *dataset)
+{
+    for (const Figure *f = figures; f->name; f++)
+        if (strcmp(f->name, dataset) == 0)
+            return f;
+    return NULL;
+}
+
+static int word_of(const YamlNode *map, const char *key, const char *const *words)
+{
+    const YamlNode *v = yaml_get(map, key);
+    int i = 0;
+    while (v && words[i] && !node_is(v, words[i]))
+        i++;
+    return v && words[i] ? i : 0;
+}
+
+static void check_set(Check *c, const YamlNode *map)
+{
+    static const char *const of_exact[] = {"max_tokens", "match", "extract", "until", "precheck"};
+    const YamlNode *extract = yaml_get(map, "extract");
+    Error e = {0};
+    for (size_t i = 0; i < sizeof of_exact / sizeof *of_exact; i++)
+        if (word_of(map, "kind", kinds) == TASK_CHOICE && yaml_get(map, of_exact[i]))
+            check_fail(c, map, "%s is of kind exact", of_exact[i]);
+    if (word_of(map, "kind", kinds) == TASK_EXACT && yaml_get(map, "normalize"))
+        check_fail(c, map, "normalize is of kind choice");
+    if (extract && extract->kind == YAML_STR && exact_check(extract->text, &e) != ST_OK)
+        check_fail(c, extract, "%s", e.text);
+}
+
+static const Field set_fields[] = {
+    {.key = "path", .type = F_STR, .required = true, .filled = true},
+    {.key = "kind", .type = F_ENUM, .required = true, .words = kinds},
+    {.key = "limit", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
+    {.key = "template", .type = F_BOOL},
+    {.key = "percent", .type = F_BOOL},
+    {.key = "base", .type = F_BOOL},
+    {.key = "normalize", .type = F_ENUM, .words = norms},
+    {.key = "max_tokens", .type = F_INT, .bounded = true, .lo = 1, .hi = 1 << 20},
+    {.key = "match", .type = F_ENUM, .words = match_words},
+    {.key = "extract", .type = F_STR, .filled = true},
+    {.key = "until", .type = F_STRINGS},
+    {.key = "precheck", .type = F_BOOL},
+    FIELD_END,
+};
+static const Object set_object = {.fields = set_fields, .check = check_set};
+
+/* Every data set that is demanded is there, and none takes a figure's name. */
+static void check_native(Check *c, const YamlNode *map)
+{
+    const YamlNode *sets = yaml_get(map, "datasets"), *demand = yaml_get(map, "demand");
+    const YamlNode *all = demand ? yaml_get(demand, "expectations") : NULL;
+    for (const Figure *f = figures; f->name; f++)
+        if (sets && yaml_get(sets, f->name))
+            check_fail(c, sets, "'%s' is a figure of the measurement: give the data set another name", f->name);
+    for (int i = 0; all && all->kind == YAML_SEQ && i < all->count; i++) {
+        const YamlNode *name = all->items[i]->kind == YAML_MAP ? yaml_get(all->items[i], "dataset") : NULL;
+        if (name && name->kind == YAML_STR && !figure_of(name->text) && !(sets && yaml_get(sets, name->text)))
+            check_fail(c, name, "data set '%s' is neither kl, ppl or top1 nor one of evaluation.datasets", name->text);
+    }
+}
+
+static const Field native_fields[] = {
+    FIELD_EVALUATION,
+    {.key = "datasets", .type = F_MAP, .object = &set_object},
+    {.key = "full", .type = F_BOOL},
+    FIELD_END,
+};
+static const Object native_object = {.fields = native_fields, .check = check_native};
+
+static bool flag_of(const YamlNode *map, const char *key, bool absent)
+{
+    const YamlNode *v = yaml_get(map, key);
+    bool on = absent;
+    if (v)
+        lax_bool(v, &on);
+    return on;
+}
+
+static int64_t number_of(const YamlNode *map, const char *key, int64_t absent)
+{
+    const YamlNode *v = yaml_get(map, key);
+    int64_t n = absent;
+    if (v)
+        lax_int(v, &n);
+    return n;
+}
+
+static bool read_set(Arena *a, const char *name, const YamlNode *map, TaskSet *s)
+{
+    const YamlNode *extract = yaml_get(map, "extract"), *until = yaml_get(map, "until");
+    *s = (TaskSet){.name = name, .path = yaml_get(map, "path")->text, .kind = (TaskKind)word_of(map, "kind", kinds),
+                   .limit = number_of(map, "limit", 0), .chat = flag_of(map, "template", false),
+                   .norm = (TaskNorm)word_of(map, "normalize", norms), .max_tokens = number_of(map, "max_tokens", TOKENS_DEFAULT),
+                   .match = (TaskMatch)word_of(map, "match", match_words), .extract = extract ? extract->text : NULL,
+                   .nuntil = -1, .precheck = flag_of(map, "precheck", false), .percent = flag_of(map, "percent", false),
+                   .base = flag_of(map, "base", true)};
+    if (until)
+        s->until = texts_read(a, until, &s->nuntil);
+    return !until || s->until;
+}
+
+static const void *native_settings(Arena *a, const YamlNode *map)
+{
+    const YamlNode *sets = yaml_get(map, "datasets");
+    int n = sets ? sets->count : 0;
+    Native *s = arena_alloc(a, sizeof *s);
+    TaskSet *set = arena_alloc(a, (size_t)(n ? n : 1) * sizeof *set);
+    if (!s || !set)
+        return NULL;
+    *s = (Native){.set = set, .n = n, .full = flag_of(map, "full", false)};
+    for (int i = 0; i < n; i++)
+        if (!read_set(a, sets->keys[i]->text, sets->vals[i], &set[i]))
+            return NULL;
+    return s;
+}
+
+static const TaskSet *set_of(const Native *s, const char *name)
+{
+    for (int i = 0; i < s->n; i++)
+        if (strcmp(s->set[i].name, name) == 0)
+            return &s->set[i];
+    return NULL;
+}
+
+/* ---- before any work ---- */
+
+static Status native_ready(const void *settings, const Expectation *e, int n, const EvalKit *kit, Error *err)
+{
+    const Native *s = settings;
+    for (int i = 0; i < n; i++) {
+        const TaskSet *set = set_of(s, e[i].dataset);
+        const ChatForm *chat;
+        TaskFile *file;
+        if (!set)
+            continue;
+        Status st = task_open(&file, set->path, set->kind, (int)set->limit, err);
+        task_free(file);
+        if (st == ST_OK && set->chat)
+            st = chat_form(kit->model_path, &chat, err);
+        if (st != ST_OK)
+            return error_prefix(err, st, "data set '%s': ", set->name);
+    }
+    return ST_OK;
+}
+
+static Status native_digest(const void *settings, Hasher *h, Error *err)
+{
+    const Native *s = settings;
+    for (int i = 0; i < s->n; i++)
+        RETURN_IF_ERROR(eval_hash_file(s->set[i].path, h, err));
+    return ST_OK;
+}
+
+/* ---- accuracies ---- */
+
+static double deviation(const TaskScore *s)
+{
+    double p = (double)s->right / (double)s->n;
+    return s->n > 1 ? sqrt(p * (1 - p) / (double)(s->n - 1)) : NAN;
+}
+
+/* right / n, by six digits behind the point. */
+static Decimal share(const TaskSet *set, const TaskScore *s)
+{
+    Decimal d = {.n = 1};
+    double p = (double)s->right / (double)s->n * (set->percent ? 100 : 1);
+    char text[40];
+    size_t n = (size_t)snprintf(text, sizeof text, set->percent ? "%.4f" : "%.6f", p);
+    while (n && text[n - 1] == '0')
+        n--;
+    n -= n && text[n - 1] == '.';
+    decimal_parse(text, n, &d);
+    return d;
+}
+
+/* What the float model's answers depend on. */
+static Status base_key(const TaskSet *set, const EvalKit *kit, char hex[65], Error *err)
+{
+    Hasher h;
+    hasher_init(&h);
+    hasher_str(&h, "slimscope native base 1");
+    hasher_str(&h, kit->model->fingerprint);
+    hasher_str(&h, arith_name(kit->arith));
+    const int64_t numbers[] = {set->kind, set->limit, set->chat, set->norm, set->max_tokens, set->match, set->nuntil};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        hasher_u64(&h, (uint64_t)numbers[i]);
+    hasher_str(&h, set->extract ? set->extract : "");
+    for (int i = 0; i < set->nuntil; i++)
+        hasher_str(&h, set->until[i]);
+    RETURN_IF_ERROR(eval_hash_file(set->path, &h, err));
+    const Digest d = hasher_end(&h);
+    digest_hex(&d, hex);
+    return ST_OK;
+}
+
+/* The file of what the float model answered; a damaged one holds nothing. */
+static cJSON *kept_bases(const char *path)
+{
+    Error e = {0};
+    cJSON *doc = NULL;
+    if (!file_exists(path) || json_parse_file(path, KEPT_MAX, &doc, &e) != ST_OK || !cJSON_IsObject(doc)) {
+        cJSON_Delete(doc);
+        doc = cJSON_CreateObject();
+    }
+    return doc;
+}
+
+static bool find_base(const char *path, const char *key, TaskScore *out)
+{
+    cJSON *doc = kept_bases(path);
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(doc, key), *right = cJSON_GetArrayItem(v, 0), *n = cJSON_GetArrayItem(v, 1);
+    bool found = cJSON_IsNumber(right) && cJSON_IsNumber(n) && n->valuedouble >= 1 && right->valuedouble >= 0 &&
+                 right->valuedouble <= n->valuedouble;
+    if (found)
+        *out = (TaskScore){.right = (int64_t)right->valuedouble, .n = (int64_t)n->valuedouble};
+    cJSON_Delete(doc);
+    return found;
+}
+
+static Status keep_base(const char *path, const char *key, const TaskScore *s, Error *err)
+{
+    cJSON *doc = kept_bases(path), *v = cJSON_CreateDoubleArray((const double[]){(double)s->right, (double)s->n}, 2);
+    bool added = doc && v;
+    if (added) {
+        cJSON_DeleteItemFromObjectCaseSensitive(doc, key);
+        added = cJSON_AddItemToObject(doc, key, v);
+    } else {
+        cJSON_Delete(v);
+    }
+    char *text = added ? cJSON_Print(doc) : NULL;
+    Status st = text ? file_write_atomic(path, text, strlen(text), err) : error_nomem(err, "the float model's answers");
+    cJSON_free(text);
+    cJSON_Delete(doc);
+    return st;
+}
+
+/* ---- asking ---- */
+
+typedef struct Run {
+    const EvalKit *kit;
+    const EvalTrial *trial;
+    Tokenizer *tok;
+    Subject *subject;   /* the try's, or the float model's: one at a time */
+    bool quantized;     /* which */
+    Work work;
+    Effect effect;
+    bool measured;
+} Run;
+
+static Status texts(void *ctx, Pipeline *p, const TokenSet **calib, Error *err)
+{
+    const Run *r = ctx;
+    return r->kit->texts(r->kit->ctx, r->trial, p, calib, err);
+}
+
+static void progress(void *ctx, const char *phase, int64_t done, int64_t total)
+{
+    const Run *r = ctx;
+    eval_progress(r->kit, phase, done, total);
+}
+
+static Status subject_of(Run *r, bool quantized, Error *err)
+{
+    const EvalKit *k = r->kit;
+    if (r->subject && r->quantized == quantized)
+        return ST_OK;
+    subject_free(r->subject);
+    r->subject = NULL;
+    uint64_t taken = mem_resident_bytes();
+    if (k->mem && k->mem <= taken)
+        return error_set(err, ST_NOMEM, "the program takes %.1f MB but the limit is %.1f MB: raise --mem", (double)taken / 1e6,
+                         (double)k->mem / 1e6);
+    r->work = (Work){.recipe = r->trial->recipe, .level = r->trial->level, .peer = k->peer, .lenient = true};
+    const SubjectOptions o = {.model = k->model, .pool = k->pool, .arith = k->arith, .mem = k->mem ? k->mem - taken : 0,
+                              .cancel = k->cancel, .work = quantized ? &r->work : NULL, .texts = texts, .ctx = r,
+                              .progress = progress, .progress_ctx = r};
+    r->quantized = quantized;
+    return subject_new(&r->subject, &o, err);
+}
+
+static Status ask(Run *r, const TaskSet *set, const TaskFile *file, bool quantized, TaskScore *out, Error *err)
+{
+    const EvalKit *k = r->kit;
+    TaskModel m = {.tok = r->tok, .vocab = k->model->cfg.vocab, .peer = k->peer};
+    int32_t *stop = NULL;
+    Status st = subject_of(r, quantized, err);
+    if (st == ST_OK && set->chat)
+        st = chat_form(k->model_path, &m.chat, err);
+    if (st == ST_OK)
+        st = stop_tokens(k->model_path, r->tok, m.vocab, m.chat ? m.chat->end : NULL, &stop, &m.nstop, err);
+    m.subject = r->subject;
+    m.stop = stop;
+    if (st == ST_OK)
+        st = (set->kind == TASK_CHOICE ? choice_run : exact_run)(&m, set, file, out, err);
+    free(stop);
+    return st;
+}
+
+/* The float model's answers, kept below the folder of the run. */
+static Status ask_base(Run *r, const TaskSet *set, const TaskFile *file, TaskScore *out, Error *err)
+{
+    char key[65];
+    Str path = {0};
+    RETURN_IF_ERROR(base_key(set, r->kit, key, err));
+    Status st = eval_place(r->kit, "history", "float_answers.json", &path, err);
+    if (st == ST_OK && !find_base(str_text(&path), key, out)) {
+        eval_log(r->kit, "%s: the float model is asked", set->name);
+        st = ask(r, set, file, false, out, err);
+        if (st == ST_OK)
+            st = keep_base(str_text(&path), key, out, err);
+    }
+    str_free(&path);
+    return st;
+}
+
+static Status add_set(Run *r, const Expectation *e, const TaskSet *set, EvalResult *out, Error *err)
+{
+    TaskFile *file;
+    TaskScore base = {.n = 0}, score = {.n = 0};
+    RETURN_IF_ERROR(task_open(&file, set->path, set->kind, (int)set->limit, err));
+    Status st = r->tok ? ST_OK : tokenizer_open(&r->tok, r->kit->model_path, err);
+    if (st == ST_OK && (set->base || e->relative))
+        st = ask_base(r, set, file, &base, err);
+    if (st == ST_OK)
+        st = ask(r, set, file, true, &score, err);
+    task_free(file);
+    RETURN_IF_ERROR(st);
+    Accuracy a = {.value = share(set, &score), .error = deviation(&score) * (set->percent ? 100 : 1), .has_base = base.n > 0};
+    snprintf(a.dataset, sizeof a.dataset, "%s", e->dataset);
+    if (base.n)
+        a.base = share(set, &base);
+    if (base.n)
+        eval_log(r->kit, "%s: %lld of %lld right, the float model %lld", set->name, (long long)score.right, (long long)score.n,
+                 (long long)base.right);
+    else
+        eval_log(r->kit, "%s: %lld of %lld right", set->name, (long long)score.right, (long long)score.n);
+    if (2 * score.garbled > score.n)
+        eval_says(out, EVAL_BAD, "%s: %lld of %lld replies are no language (%s)", set->name, (long long)score.garbled,
+                  (long long)score.n, score.rule);
+    return eval_result_add(out, &a, err);
+}
+
+static Status add_figure(const Run *r, const Figure *f, EvalResult *out, Error *err)
+{
+    Accuracy a = {.error = f->error(&r->effect), .has_base = f->base != NULL};
+    snprintf(a.dataset, sizeof a.dataset, "%s", f->name);
+    if (!decimal_of(f->value(&r->effect), &a.value))
+        return eval_says(out, EVAL_BAD, "%s is no number", f->name);
+    a.has_base = f->base && decimal_of(f->base(&r->effect), &a.base);
+    return eval_result_add(out, &a, err);
+}
+
+/* Measurements first: they hold memory of their own, which the model that is asked would share. */
+static Status run_all(Run *r, const Native *s, const Expectation *e, int n, EvalResult *out, Error *err)
+{
+    for (int i = 0; i < n; i++)
+        if (figure_of(e[i].dataset) && !r->measured) {
+            RETURN_IF_ERROR(r->kit->measure(r->kit->ctx, r->trial, s->full, &r->effect, err));
+            r->measured = true;
+        }
+    for (int i = 0; i < n; i++) {
+        const Figure *f = figure_of(e[i].dataset);
+        const TaskSet *set = f ? NULL : set_of(s, e[i].dataset);
+        if (!f && !set)
+            return error_set(err, ST_INTERNAL, "no data set '%s'", e[i].dataset);
+        RETURN_IF_ERROR(f ? add_figure(r, f, out, err) : add_set(r, &e[i], set, out, err));
+    }
+    return ST_OK;
+}
+
+static Status native_run(const void *settings, const Expectation *e, int n, const EvalKit *kit, const EvalTrial *t,
+                         EvalResult *out, Error *err)
+{
+    Run r = {.kit = kit, .trial = t};
+    Status st = run_all(&r, settings, e, n, out, err);
+    subject_free(r.subject);
+    tokenizer_free(r.tok);
+    if (st != ST_OK)
+        return st;
+    demand_met(e, n, out);
+    if (out->state != EVAL_DONE)
+        out->satisfied = false;
+    return ST_OK;
+}
+
+const EvaluatorType evaluator_native = {
+    .name = "native",
+    .object = &native_object,
+    .settings = native_settings,
+    .ready = native_ready,
+    .run = native_run,
+    .digest = native_digest,
+};
