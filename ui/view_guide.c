@@ -101,9 +101,16 @@ static bool faint(GuideState s)
     return s == GUIDE_MISSING || s == GUIDE_LATER || s == GUIDE_SKIPPED;
 }
 
-static void draw_row(Ui *ui, Rect r, int y, bool here, bool inner, const char *id, const char *title, GuideState state, const char *line)
+/* A phrase in the language of the screen. */
+static const char *said(const Phrase *p, char *buf, size_t size)
 {
-    char cut[512], words[200];
+    phrase_say(p, tr, buf, size);
+    return buf;
+}
+
+static void draw_row(Ui *ui, Rect r, int y, bool here, bool inner, const char *id, const char *title, GuideState state, const Phrase *line)
+{
+    char cut[512], words[512];
     Pen p = pen_at(ui, y, r.x, r.w);
     p.reverse = here;
     pen_char(&p, SL_TEXT, here ? ui->term.glyphs.mark : L' ');
@@ -114,7 +121,7 @@ static void draw_row(Ui *ui, Rect r, int y, bool here, bool inner, const char *i
     text_clip(cut, sizeof cut, words, wide - 1, ui->term.glyphs.ellipsis);
     pen_cell(&p, faint(state) ? SL_DIM : inner ? SL_TEXT : SL_STRONG, wide, false, cut);
     pen_cell(&p, slots[state], 11, false, tr(guide_state_word(state)));
-    text_clip(cut, sizeof cut, tr(line), p.end - p.x, ui->term.glyphs.ellipsis);
+    text_clip(cut, sizeof cut, said(line, words, sizeof words), p.end - p.x, ui->term.glyphs.ellipsis);
     pen_puts(&p, faint(state) ? SL_DIM : SL_TEXT, cut);
     if (here)
         pen_fill(&p, SL_TEXT);
@@ -130,11 +137,11 @@ static void draw_list(Ui *ui, const GuideView *v, GuideScreen *g, Rect r)
         row_at(v, g, i, &step, &item);
         const GuideStep *st = &v->step[step];
         if (item < 0) {
-            draw_row(ui, r, y, i == g->pos.cur, false, st->id, st->title, st->state, st->line);
+            draw_row(ui, r, y, i == g->pos.cur, false, st->id, st->title, st->state, &st->line);
         } else {
             const GuideItem *it = &v->item[st->first + item];
-            bool reason = it->reason[0] && (it->state == GUIDE_SKIPPED || it->state == GUIDE_TODO || !it->evidence[0]);
-            const char *line = reason ? it->reason : it->evidence[0] ? it->evidence : it->delta;
+            bool reason = it->reason.parts && (it->state == GUIDE_SKIPPED || it->state == GUIDE_TODO || !it->evidence.parts);
+            const Phrase *line = reason ? &it->reason : it->evidence.parts ? &it->evidence : &it->delta;
             draw_row(ui, r, y, i == g->pos.cur, true, it->id, it->title, it->state, line);
         }
     }
@@ -143,11 +150,17 @@ static void draw_list(Ui *ui, const GuideView *v, GuideScreen *g, Rect r)
 /* "changes: ..." */
 static void draw_told(Ui *ui, Rect r, int *y, Slot slot, const char *label, const char *text)
 {
-    char line[512];
+    char line[640];
     if (!text[0])
         return;
     snprintf(line, sizeof line, "%s: %s", tr(label), tr(text));
     draw_wrapped(ui, r, y, slot, line);
+}
+
+static void draw_said(Ui *ui, Rect r, int *y, Slot slot, const char *label, const Phrase *p)
+{
+    char text[512];
+    draw_told(ui, r, y, slot, label, said(p, text, sizeof text));
 }
 
 static void draw_detail(Ui *ui, const GuideView *v, const GuideScreen *g, Rect r)
@@ -156,16 +169,16 @@ static void draw_detail(Ui *ui, const GuideView *v, const GuideScreen *g, Rect r
     const GuideStep *st = &v->step[g->step];
     int y = r.y;
     if (!it) {
-        draw_told(ui, r, &y, SL_TEXT, "found", st->line);
+        draw_said(ui, r, &y, SL_TEXT, "found", &st->line);
         draw_wrapped(ui, r, &y, SL_DIM, st->why);
         return;
     }
-    draw_told(ui, r, &y, SL_STRONG, "found", it->evidence);
-    draw_told(ui, r, &y, it->state == GUIDE_STOP ? SL_FAILED : SL_WARN, it->state == GUIDE_SKIPPED ? "skipped" : it->state == GUIDE_STOP ? "stop" : "now", it->reason);
-    draw_told(ui, r, &y, SL_TEXT, "changes", it->delta);
+    draw_said(ui, r, &y, SL_STRONG, "found", &it->evidence);
+    draw_said(ui, r, &y, it->state == GUIDE_STOP ? SL_FAILED : SL_WARN, it->state == GUIDE_SKIPPED ? "skipped" : it->state == GUIDE_STOP ? "stop" : "now", &it->reason);
+    draw_said(ui, r, &y, SL_TEXT, "changes", &it->delta);
     draw_told(ui, r, &y, SL_TEXT, "why", it->why);
     draw_told(ui, r, &y, SL_DIM, "risk", it->risk);
-    draw_told(ui, r, &y, SL_DIM, "takes", it->cost);
+    draw_said(ui, r, &y, SL_DIM, "takes", &it->cost);
     draw_told(ui, r, &y, SL_TEXT, "noted", it->note);
 }
 
@@ -178,9 +191,10 @@ static void draw(Ui *ui, void *state)
         return;
     begin(v, g);
     Pen p = pen_at(ui, r.y, r.x + 1, r.w - 2);
-    char cut[300];
-    text_clip(cut, sizeof cut, v->back[0] ? tr(v->back) : v->status, p.end - p.x, ui->term.glyphs.ellipsis);
-    pen_puts(&p, v->back[0] ? SL_WARN : v->met ? SL_OK : SL_STRONG, cut);
+    char cut[512], text[512];
+    said(v->back.parts ? &v->back : &v->status, text, sizeof text);
+    text_clip(cut, sizeof cut, text, p.end - p.x, ui->term.glyphs.ellipsis);
+    pen_puts(&p, v->back.parts ? SL_WARN : v->met ? SL_OK : SL_STRONG, cut);
     int least = r.h >= 16 ? 6 : 3, list = (int)rows(v, g);
     if (list > r.h - 2 - least)
         list = r.h - 2 - least;
@@ -195,7 +209,7 @@ static void context(Ui *ui, void *state, LineParts *out)
     (void)state;
     if (!v)
         return;
-    if (v->back[0])
+    if (v->back.parts)
         part_add(out, v->met ? SL_OK : SL_TEXT, 0, "%.60s", v->goal[0] ? v->goal : "");
     if (v->next >= 0)
         part_add(out, SL_TEXT, 1, "next %s", v->item[v->next].id);
@@ -212,11 +226,11 @@ static void copy(Ui *ui, void *state, bool all, Str *out)
     for (int i = 0; i < v->nitems; i++) {
         const GuideItem *it = &v->item[i];
         if (all || it == item_here(v, g))
-            str_printf(out, "%s %s: %s%s%s%s\n", it->id, it->title, guide_state_word(it->state), it->evidence[0] ? ", " : "", it->evidence,
-                       it->reason[0] && !it->evidence[0] ? it->reason : "");
+            str_printf(out, "%s %s: %s%s%s%s\n", it->id, it->title, guide_state_word(it->state), it->evidence.parts ? ", " : "", it->evidence.text,
+                       it->evidence.parts ? "" : it->reason.text);
     }
     if (!all && g->item < 0)
-        str_printf(out, "%s %s: %s, %s", v->step[g->step].id, v->step[g->step].title, guide_state_word(v->step[g->step].state), v->step[g->step].line);
+        str_printf(out, "%s %s: %s, %s", v->step[g->step].id, v->step[g->step].title, guide_state_word(v->step[g->step].state), v->step[g->step].line.text);
 }
 
 static void click(Ui *ui, void *state, int y, int x)

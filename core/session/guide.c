@@ -252,7 +252,7 @@ static Status run_candidate(Session *s, Guide *g, int item, int *jobs, Error *er
     const GuideRow *row = &guide_rows[item];
     char title[80];
     if (!c->recipe)
-        return error_set(err, ST_USAGE, "%s can't be tried: %s", row->id, c->reason);
+        return error_set(err, ST_USAGE, "%s can't be tried: %s", row->id, c->reason.text);
     RETURN_IF_ERROR(measure_open(s, jobs, err));
     if (measured_id(s, &c->key)) {
         Digest base = assignment_key(s, s->assignment->level);
@@ -275,7 +275,7 @@ static Status run_give_back(Session *s, Guide *g, int item, int *jobs, Error *er
     char title[80];
     int before = *jobs;
     if (!c->recipe)
-        return error_set(err, ST_USAGE, "%s can't be tried: %s", row->id, c->reason);
+        return error_set(err, ST_USAGE, "%s can't be tried: %s", row->id, c->reason.text);
     int16_t *level = mem_array((size_t)s->model->nlinears, sizeof *level);
     Status st = level ? measure_open(s, jobs, err) : error_nomem(err, "the guide");
     for (int i = 0; st == ST_OK && i < s->assignment->rules.n; i++) {
@@ -373,7 +373,7 @@ static Status run_step(Session *s, Guide *g, int step, int *jobs, Error *err)
     if (n)
         return ST_OK;
     RETURN_IF_ERROR(session_guide(s, &v, err));
-    return error_set(err, ST_USAGE, "%s has nothing to run: %s", guide_steps[step].id, v->step[step].line);
+    return error_set(err, ST_USAGE, "%s has nothing to run: %s", guide_steps[step].id, v->step[step].line.text);
 }
 
 Status session_guide_again(Session *s, const char *id, int *jobs, Error *err)
@@ -410,14 +410,14 @@ Status session_guide_run(Session *s, const char *id, int *jobs, Error *err)
     if (id && item < 0 && step < 0)
         return no_such(id, err);
     if (item < 0 && step < 0)
-        return error_set(err, ST_USAGE, "nothing comes next: %s", v->status);
+        return error_set(err, ST_USAGE, "nothing comes next: %s", v->status.text);
     if (item >= 0 && v->item[item].state == GUIDE_RUNNING)
         return error_set(err, ST_USAGE, "%s runs already", v->item[item].id);
     if (item >= 0 && v->item[item].state == GUIDE_SKIPPED)
         return error_set(err, ST_USAGE, "%s is skipped: guide todo %s takes that back", v->item[item].id, v->item[item].id);
     if (item >= 0 && !v->item[item].can_run)
         return error_set(err, ST_USAGE, "%s has nothing to run: %s", v->item[item].id,
-                         v->item[item].reason[0] ? v->item[item].reason : "it is known; answer it");
+                         v->item[item].reason.parts ? v->item[item].reason.text : "it is known; answer it");
     Status st = item >= 0 ? run_item(s, g, item, &n, err) : run_step(s, g, step, &n, err);
     g->version++;
     if (jobs)
@@ -469,8 +469,8 @@ static Status tell_replaced(const Recipe *was, const Recipe *is, bool instead, c
 
 static Status take(Session *s, Guide *g, int item, const Candidate *c, Str *what, Error *err)
 {
-    char delta[sizeof c->delta];
-    snprintf(delta, sizeof delta, "%s", c->delta);
+    char delta[PHRASE_MAX];
+    snprintf(delta, sizeof delta, "%s", c->delta.text);
     Recipe *was = recipe_hold(s->recipe), *r = recipe_hold(c->recipe);
     Status st = r == was ? take_levels(s, guide_rows[item].kind, c->level, err) : recipe_adopt(s, r, NULL, NULL, err);
     if (st == ST_OK) {
@@ -496,14 +496,14 @@ Status session_guide_apply(Session *s, const char *id, bool beside, Str *what, E
     RETURN_IF_ERROR(what_changes(s, id, beside, &g, &item, &c, &own, err));
     Status st = c->recipe ? take(s, g, item, c, what, err)
                           : error_set(err, ST_USAGE, "%s can't be applied: %s", guide_rows[item].id,
-                                      c->reason[0] ? c->reason : "it changes nothing by itself");
+                                      c->reason.parts ? c->reason.text : "it changes nothing by itself");
     candidate_free(&own);
     return st;
 }
 
 static Status tell_change(const Session *s, int item, const Candidate *c, Str *out, Error *err)
 {
-    str_printf(out, "%s %s: %s\n", guide_rows[item].id, guide_rows[item].title, c->delta);
+    str_printf(out, "%s %s: %s\n", guide_rows[item].id, guide_rows[item].title, c->delta.text);
     if (c->recipe != s->recipe)
         return recipe_diff(s->recipe, c->recipe, out, err);
     for (int64_t i = 0; i < s->model->nlinears; i++)
@@ -522,7 +522,7 @@ Status session_guide_preview(Session *s, const char *id, bool beside, Str *out, 
     RETURN_IF_ERROR(what_changes(s, id, beside, &g, &item, &c, &own, err));
     Status st = c->recipe ? tell_change(s, item, c, out, err)
                           : error_set(err, ST_USAGE, "%s changes nothing: %s", guide_rows[item].id,
-                                      c->reason[0] ? c->reason : "it only measures");
+                                      c->reason.parts ? c->reason.text : "it only measures");
     candidate_free(&own);
     return st;
 }

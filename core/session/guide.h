@@ -1,6 +1,7 @@
 #ifndef SLIM_SESSION_GUIDE_H
 #define SLIM_SESSION_GUIDE_H
 
+#include "base/phrase.h"
 #include "io/json.h"
 #include "session/session.h"
 
@@ -32,10 +33,10 @@ typedef struct GuideItem {
     int step;             /* 0..4 */
     bool asks;            /* a person answers it */
     GuideState state;
-    char reason[200];     /* why it was skipped, is missing, or stops */
-    char delta[200];      /* what it changes */
-    char cost[100];       /* that running it takes */
-    char evidence[240];   /* what was measured */
+    Phrase reason;        /* why it was skipped, is missing, or stops */
+    Phrase delta;         /* what it changes */
+    Phrase cost;          /* that running it takes */
+    Phrase evidence;      /* what was measured */
     char note[240];       /* what a person wrote */
     int measured, against; /* ids of measurements, 0: none */
     bool can_run, can_apply;
@@ -45,7 +46,7 @@ enum { GUIDE_STEPS = 5, GUIDE_ITEMS_MAX = 40 };
 typedef struct GuideStep {
     const char *id, *title, *why;
     GuideState state;
-    char line[280];       /* of evidence, or why not */
+    Phrase line;          /* of evidence, or why not */
     int first, n;         /* its entries */
 } GuideStep;
 
@@ -56,8 +57,8 @@ typedef struct GuideView {
     const char *goal;     /* "": none */
     bool measured, met;   /* what is open was measured; and it holds the goal */
     bool stopped;         /* an answer says that something else comes first */
-    char status[240];     /* of the goal, one line */
-    char back[200];       /* a step to go back to, and why; "" */
+    Phrase status;        /* of the goal, one line */
+    Phrase back;          /* a step to go back to, and why; nothing */
     int next;             /* entry that comes next, -1: none */
 } GuideView;
 

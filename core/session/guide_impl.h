@@ -56,7 +56,7 @@ typedef struct Candidate {
     int16_t *level;  /* [nlinears] */
     Digest key;
     GuideState state; /* GUIDE_TODO: it can be tried */
-    char reason[200], delta[200];
+    Phrase reason, delta;
     uint64_t opened, version, results; /* what it was made from */
     bool known;
 } Candidate;

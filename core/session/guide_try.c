@@ -21,15 +21,8 @@ void candidate_free(Candidate *c)
     *c = (Candidate){0};
 }
 
-static void cannot(Candidate *c, GuideState state, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static void cannot(Candidate *c, GuideState state, const char *fmt, ...)
-{
-    va_list ap;
-    va_start(ap, fmt);
-    c->state = state;
-    vsnprintf(c->reason, sizeof c->reason, fmt, ap);
-    va_end(ap);
-}
+/* Why it can't be tried: a phrase of its own, or what somebody else says. */
+#define CANNOT(c, why, ...) ((c)->state = (why), phrase_set(&(c)->reason, __VA_ARGS__))
 
 static bool built(const char *processor)
 {
@@ -54,11 +47,13 @@ static bool has_processor(const Recipe *r, const char *type)
 }
 
 /* The first of the reasons, without the place in the text. */
-static void first_reason(const Str *why, char *out, size_t size)
+static void first_reason(const Str *why, Phrase *out)
 {
+    char line[200];
     const char *text = str_text(why), *colon = strstr(text, ": ");
     text = colon ? colon + 2 : text;
-    snprintf(out, size, "%.*s", (int)strcspn(text, "\n"), text);
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
+    phrase_set(out, "%s", line);
 }
 
 static Status copy_levels(const Session *s, Candidate *c, Error *err)
@@ -78,9 +73,21 @@ static Status meets_engine(const Session *s, const Recipe *r, Candidate *c, Erro
     RuntimeReport report = {0};
     Status st = s->opt.runtime ? runtime_check(&q, &report, err) : ST_OK;
     if (st == ST_OK && report.n)
-        cannot(c, GUIDE_LATER, "%.190s", report.f[0].text);
+        CANNOT(c, GUIDE_LATER, "%.190s", report.f[0].text);
     runtime_report_fini(&report);
     return st;
+}
+
+/* "activations ..." or "weights ...", the first word for itself. */
+static void tell_varied(const RecipeVaried *v, Phrase *out)
+{
+    char side[20];
+    size_t n = strcspn(v->delta, " ");
+    bool first = n < sizeof side && n > 1;
+    snprintf(side, sizeof side, "%.*s", first ? (int)n : 0, v->delta);
+    phrase_set(out, "%s%s", side, v->delta + (first ? n : 0));
+    if (v->changed > 1)
+        phrase_add(out, " (%d entries)", v->changed);
 }
 
 /* Takes over the recipe that was varied, where it can be measured. */
@@ -89,7 +96,7 @@ static Status take_varied(Session *s, RecipeVaried *v, Candidate *c, Error *err)
     Str why = {0};
     Status st = copy_levels(s, c, err);
     if (st == ST_OK && !recipe_can_run(v->recipe, &why)) {
-        first_reason(&why, c->reason, sizeof c->reason);
+        first_reason(&why, &c->reason);
         c->state = GUIDE_MISSING;
     }
     str_free(&why);
@@ -98,10 +105,7 @@ static Status take_varied(Session *s, RecipeVaried *v, Candidate *c, Error *err)
     if (st == ST_OK && c->state == GUIDE_TODO) {
         c->recipe = v->recipe;
         v->recipe = NULL;
-        if (v->changed > 1)
-            snprintf(c->delta, sizeof c->delta, "%s (%d entries)", v->delta, v->changed);
-        else
-            snprintf(c->delta, sizeof c->delta, "%s", v->delta);
+        tell_varied(v, &c->delta);
     }
     return st;
 }
@@ -120,27 +124,27 @@ static Status try_vary(Session *s, const GuideRow *row, bool beside, Candidate *
     RecipeChange change = row->change;
     change.instead = change.instead && !beside;
     if (row->processor && !built(row->processor)) {
-        cannot(c, GUIDE_MISSING, "this build does not run %s", row->processor);
+        CANNOT(c, GUIDE_MISSING, "this build does not run %s", row->processor);
         return ST_OK;
     }
     if (row->processor && !row->change.instead && has_processor(s->recipe, row->processor)) {
-        cannot(c, GUIDE_HAS, "the open recipe has %s", row->processor);
+        CANNOT(c, GUIDE_HAS, "the open recipe has %s", row->processor);
         return ST_OK;
     }
     Status st = recipe_vary(s->recipe, &change, row->id, &v, &own);
     if (st == ST_NOMEM)
         return error_nomem(err, "the guide");
     if (st != ST_OK)
-        cannot(c, GUIDE_LATER, "%.190s", own.text);
+        CANNOT(c, GUIDE_LATER, "%.190s", own.text);
     else if (!v.fits)
-        cannot(c, GUIDE_LATER, "nothing of the open recipe that this is for");
+        CANNOT(c, GUIDE_LATER, "nothing of the open recipe that this is for");
     else if (!v.changed)
-        cannot(c, GUIDE_HAS, "the open recipe has it");
+        CANNOT(c, GUIDE_HAS, "the open recipe has it");
     else
         st = take_varied(s, &v, c, err);
     if (st == ST_OK && c->recipe && does_the_same(s, c)) {
         candidate_free(c);
-        cannot(c, GUIDE_HAS, "the open recipe has it");
+        CANNOT(c, GUIDE_HAS, "the open recipe has it");
     }
     recipe_free(v.recipe);
     return st == ST_NOMEM ? st : ST_OK;
@@ -203,18 +207,17 @@ static TuneRange foretold(Session *s, const GroupTable *t, const int16_t *level,
     return ppl ? change : kl;
 }
 
-static void tell_levels(const Session *s, Candidate *c, int64_t n, const char *what, TuneRange r, bool ppl)
+/* Behind what c->delta says already: bytes, and what is foretold. */
+static void tell_levels(const Session *s, Candidate *c, TuneRange r, bool ppl)
 {
     SizeReport now, then;
     sizes_of(s, s->recipe, s->assignment->level, &now);
     sizes_of(s, s->recipe, c->level, &then);
-    int k = snprintf(c->delta, sizeof c->delta, "%lld %s, %+.2f MiB", (long long)n, what,
-                     ((double)then.bytes - (double)now.bytes) / 1048576);
+    phrase_add(&c->delta, ", %+.2f MiB", ((double)then.bytes - (double)now.bytes) / 1048576);
     if (isfinite(r.value) && ppl)
-        snprintf(c->delta + k, sizeof c->delta - (size_t)k, "; perplexity %+.2f %% foretold (%+.2f to %+.2f)", 100 * r.value,
-                 100 * r.low, 100 * r.high);
+        phrase_add(&c->delta, "; perplexity %+.2f %% foretold (%+.2f to %+.2f)", 100 * r.value, 100 * r.low, 100 * r.high);
     else if (isfinite(r.value))
-        snprintf(c->delta + k, sizeof c->delta - (size_t)k, "; KL %.3g foretold (%.2g to %.2g)", r.value, r.low, r.high);
+        phrase_add(&c->delta, "; KL %.3g foretold (%.2g to %.2g)", r.value, r.low, r.high);
 }
 
 /* As many of the worst as are foretold to hold the goal, in steps of five; all where that is not foretold. */
@@ -233,9 +236,8 @@ static void grow_floats(Session *s, const Guide *g, const GroupTable *t, const G
         if (g->have_goal && isfinite(r.value) && r.value <= g->goal.value)
             break;
     }
-    char what[80];
-    snprintf(what, sizeof what, "of %lld %s to float", (long long)n, row->layers);
-    tell_levels(s, c, at, what, r, ppl);
+    phrase_set(&c->delta, "%lld of %lld %s to float", (long long)at, (long long)n, row->layers);
+    tell_levels(s, c, r, ppl);
 }
 
 static Status try_float(Session *s, Guide *g, const GuideRow *row, Candidate *c, Error *err)
@@ -247,9 +249,9 @@ static Status try_float(Session *s, Guide *g, const GuideRow *row, Candidate *c,
     Status st = w ? copy_levels(s, c, err) : error_nomem(err, "the guide");
     int64_t n = st == ST_OK ? of_kind(s, t, row->layers, w, &known) : 0;
     if (st == ST_OK && n == 0)
-        cannot(c, GUIDE_HAS, "no %s is quantized", row->layers);
+        CANNOT(c, GUIDE_HAS, "no %s is quantized", row->layers);
     else if (st == ST_OK && !known)
-        cannot(c, GUIDE_LATER, "which are the worst is not known: S5a first");
+        CANNOT(c, GUIDE_LATER, "which are the worst is not known: S5a first");
     else if (st == ST_OK)
         grow_floats(s, g, t, row, w, n, c);
     if (st == ST_OK && c->state == GUIDE_TODO)
@@ -263,18 +265,18 @@ static Status try_fit(Session *s, Guide *g, Candidate *c, Error *err)
     FitDone d;
     Error own = {0};
     if (!g->have_goal) {
-        cannot(c, GUIDE_LATER, "it needs a goal: guide goal ppl=+1%%");
+        CANNOT(c, GUIDE_LATER, "it needs a goal: guide goal ppl=+1%%");
         return ST_OK;
     }
     Status st = session_fit(s, g->goal.text, &(FitOptions){.dry = true}, &d, &own);
     if (st == ST_NOMEM)
         return error_nomem(err, "the guide");
     if (st != ST_OK) {
-        cannot(c, GUIDE_LATER, "%.190s", own.text);
+        CANNOT(c, GUIDE_LATER, "%.190s", own.text);
         return ST_OK;
     }
     if (d.changed == 0) {
-        cannot(c, GUIDE_HAS, "what is open is foretold to hold it already");
+        CANNOT(c, GUIDE_HAS, "what is open is foretold to hold it already");
         fit_done_free(&d);
         return ST_OK;
     }
@@ -282,7 +284,8 @@ static Status try_fit(Session *s, Guide *g, Candidate *c, Error *err)
     c->level = d.level;
     d.level = NULL;
     c->recipe = recipe_hold(s->recipe);
-    tell_levels(s, c, d.groups, "groups get another level", ppl ? d.ppl : d.kl, ppl);
+    phrase_set(&c->delta, "%lld groups get another level", (long long)d.groups);
+    tell_levels(s, c, ppl ? d.ppl : d.kl, ppl);
     fit_done_free(&d);
     return ST_OK;
 }
@@ -331,15 +334,15 @@ static Status try_give_back(Session *s, Guide *g, Candidate *c, Error *err)
         found = !m;
         most = back;
         memcpy(c->level, level, (size_t)s->model->nlinears * sizeof *level);
-        snprintf(c->delta, sizeof c->delta, "without '%.80s': %+.2f MiB", l->row[i].rule->text, -back / 1048576);
+        phrase_set(&c->delta, "without '%.80s': %+.2f MiB", l->row[i].rule->text, -back / 1048576);
     }
     free(level);
     if (!rules)
-        cannot(c, GUIDE_HAS, "no rule sends layers to float");
+        CANNOT(c, GUIDE_HAS, "no rule sends layers to float");
     else if (!g->have_goal)
-        cannot(c, GUIDE_LATER, "it needs a goal: guide goal ppl=+1%%");
-    else if (!c->delta[0])
-        cannot(c, GUIDE_HAS, "every rule to float is needed");
+        CANNOT(c, GUIDE_LATER, "it needs a goal: guide goal ppl=+1%%");
+    else if (!c->delta.parts)
+        CANNOT(c, GUIDE_HAS, "every rule to float is needed");
     else
         c->recipe = recipe_hold(s->recipe);
     return ST_OK;
@@ -376,7 +379,7 @@ const Candidate *guide_candidate(Session *s, Guide *g, int i)
     c->state = GUIDE_TODO;
     if (make(s, g, row, c, &err) != ST_OK) {
         candidate_free(c);
-        cannot(c, GUIDE_LATER, "%.190s", err.text);
+        CANNOT(c, GUIDE_LATER, "%.190s", err.text);
     }
     if (c->recipe)
         c->key = recipe_key(s, c->recipe, c->level);

@@ -20,12 +20,12 @@ static bool by_ppl(const Guide *g)
     return g->have_goal && g->goal.kind == GOAL_PPL;
 }
 
-static void put_figure(const Guide *g, const Effect *e, char *out, size_t size)
+static void put_figure(const Guide *g, const Effect *e, Phrase *out)
 {
     if (by_ppl(g))
-        snprintf(out, size, "perplexity %+.2f %%", 100 * e->ppl_change);
+        phrase_add(out, "perplexity %+.2f %%", 100 * e->ppl_change);
     else
-        snprintf(out, size, "KL %.3g", e->kl_mean);
+        phrase_add(out, "KL %.3g", e->kl_mean);
 }
 
 static const Measured *by_id(const Session *s, int id)
@@ -37,47 +37,49 @@ static const Measured *by_id(const Session *s, int id)
 }
 
 /* What was measured, against what is or was open: "perplexity +3.10 % (#4), -2.00 % +-0.50 % against #2: better". */
-static Verdict put_evidence(const Guide *g, const Measured *m, const Measured *than, char *out, size_t size)
+static Verdict put_evidence(const Guide *g, const Measured *m, const Measured *than, Phrase *out)
 {
-    char now[60];
-    put_figure(g, &m->effect, now, sizeof now);
-    if (!than || than == m) {
-        snprintf(out, size, "%s (#%d)", now, m->id);
+    *out = (Phrase){.parts = 0};
+    put_figure(g, &m->effect, out);
+    phrase_add(out, " (#%d)", m->id);
+    if (!than || than == m)
         return VERDICT_UNDECIDED;
-    }
     const Paired p = paired_of(&m->effect, m->blocks, &than->effect, than->blocks);
     if (p.state != PAIR_OK && p.state != PAIR_NO_BLOCKS) {
-        snprintf(out, size, "%s (#%d); not comparable with #%d: %s", now, m->id, than->id, pair_why(p.state));
+        phrase_add(out, "; not comparable with #%d: %s", than->id, pair_why(p.state));
         return VERDICT_UNDECIDED;
     }
     bool ppl = by_ppl(g);
     Verdict v = ppl ? verdict_of(p.ppl, p.ppl_se) : verdict_of(p.kl, p.kl_se);
     const char *word = v == VERDICT_BETTER ? "better" : v == VERDICT_WORSE ? "worse" : v == VERDICT_SAME ? "the same" : "within the noise";
     if (ppl)
-        snprintf(out, size, "%s (#%d), %+.2f %% +-%.2f %% against #%d: %s", now, m->id, 100 * p.ppl, 100 * p.ppl_se, than->id, word);
+        phrase_add(out, ", %+.2f %% +-%.2f %% against #%d: %s", 100 * p.ppl, 100 * p.ppl_se, than->id, word);
     else
-        snprintf(out, size, "%s (#%d), %+.2g +-%.1g against #%d: %s", now, m->id, p.kl, p.kl_se, than->id, word);
+        phrase_add(out, ", %+.2g +-%.1g against #%d: %s", p.kl, p.kl_se, than->id, word);
     return v;
 }
 
 /* ---- entries ---- */
 
-static void put_cost(const Session *s, const GuideRow *row, const GuideItem *it, char *out, size_t size)
+static void put_cost(const Session *s, const GuideRow *row, const GuideItem *it, Phrase *out)
 {
     double seconds = -1;
     const Queue *q = s->queue;
     for (size_t i = 0; i < q->njobs; i++)
         if (q->jobs[i]->view.kind == JOB_MEASURE && q->jobs[i]->view.state == JOB_DONE)
             seconds = q->jobs[i]->view.elapsed;
-    *out = '\0';
     if (!it->can_run)
         return;
     if (row->kind == GUIDE_ANALYZE)
-        snprintf(out, size, "an analysis of every group");
+        phrase_set(out, "an analysis of every group");
     else if (row->kind == GUIDE_SEARCH)
-        snprintf(out, size, seconds >= 0 ? "an analysis, then about 8 measurements of %.1f s" : "an analysis, then about 8 measurements", seconds);
+        phrase_set(out, "an analysis, then about 8 measurements");
+    else if (row->kind == GUIDE_LOO)
+        phrase_set(out, "up to five measurements, each calibrated anew");
     else
-        snprintf(out, size, seconds >= 0 ? "a measurement, %.1f s the last time" : "a measurement", seconds);
+        phrase_set(out, "a measurement");
+    if (seconds >= 0 && row->kind != GUIDE_ANALYZE)
+        phrase_add(out, row->kind == GUIDE_VARY ? ", %.1f s the last time" : " of %.1f s", seconds);
 }
 
 static void view_ask(const Guide *g, int i, const Measured *now, GuideItem *it)
@@ -86,19 +88,18 @@ static void view_ask(const Guide *g, int i, const Measured *now, GuideItem *it)
     it->asks = true;
     it->can_run = !now;
     if (now && i == 0)
-        snprintf(it->evidence, sizeof it->evidence, "float perplexity here %.4g +-%.2g on %lld tokens", now->effect.ppl_float,
+        phrase_set(&it->evidence, "float perplexity here %.4g +-%.2g on %lld tokens", now->effect.ppl_float,
                  now->effect.ppl_float_se, (long long)now->effect.tokens);
     else if (now)
-        snprintf(it->evidence, sizeof it->evidence, "top-1 agrees for %.1f %% of the tokens; the worst token's KL is %.3g", 100 * now->effect.top1,
+        phrase_set(&it->evidence, "top-1 agrees for %.1f %% of the tokens; the worst token's KL is %.3g", 100 * now->effect.top1,
                  now->effect.kl_max);
     it->state = m->answer == ANSWER_NONE && !now ? GUIDE_TODO : m->answer == ANSWER_NONE ? GUIDE_ASKS : m->answer == ANSWER_NO ? GUIDE_STOP : GUIDE_DONE;
     if (m->answer == ANSWER_NO)
-        snprintf(it->reason, sizeof it->reason, "%s", it->risk);
+        phrase_set(&it->reason, "%s", it->risk);
     else if (m->answer == ANSWER_NONE && now)
-        snprintf(it->reason, sizeof it->reason, "answer it: guide answer %s yes|no|unknown", it->id);
+        phrase_set(&it->reason, "answer it: guide answer %s yes|no|unknown", it->id);
     if (m->answer != ANSWER_NONE) {
-        size_t n = strlen(it->evidence);
-        snprintf(it->evidence + n, sizeof it->evidence - n, "%s%s", n ? "; answered " : "answered ", guide_answers[m->answer]);
+        phrase_add(&it->evidence, it->evidence.parts ? "; answered %s" : "answered %s", guide_answers[m->answer]);
     }
 }
 
@@ -112,7 +113,7 @@ static void view_noise(const Measured *now, GuideItem *it)
     it->can_run = !now;
     it->state = now ? GUIDE_DONE : GUIDE_TODO;
     if (now)
-        snprintf(it->evidence, sizeof it->evidence, "perplexity %+.2f %% against float, noise %.2f %%: %s", 100 * now->effect.ppl_change,
+        phrase_set(&it->evidence, "perplexity %+.2f %% against float, noise %.2f %%: %s", 100 * now->effect.ppl_change,
                  100 * PAIR_ERRORS * now->effect.ppl_change_se, is_noise(&now->effect) ? "no regression" : "a real change");
 }
 
@@ -121,10 +122,13 @@ static void view_texts(const Session *s, GuideItem *it)
     const DataInfo d = session_calib_info(s);
     it->can_run = !d.samples;
     it->state = d.samples ? GUIDE_DONE : GUIDE_TODO;
-    if (d.samples)
-        snprintf(it->evidence, sizeof it->evidence, "%.60s: %d texts, %lld tokens%s", d.name, d.samples, (long long)d.tokens,
-                 d.samples < FEWEST_TEXTS ? ": fewer than 10, so ranges depend on chance"
-                 : d.samples > MOST_TEXTS ? ": more than 50 take time and change little" : "");
+    if (!d.samples)
+        return;
+    phrase_set(&it->evidence, "%.60s: %d texts, %lld tokens", d.name, d.samples, (long long)d.tokens);
+    if (d.samples < FEWEST_TEXTS)
+        phrase_add(&it->evidence, ": fewer than 10, so ranges depend on chance");
+    else if (d.samples > MOST_TEXTS)
+        phrase_add(&it->evidence, ": more than 50 take time and change little");
 }
 
 static void view_analyze(Session *s, const Guide *g, int i, GuideItem *it)
@@ -135,7 +139,7 @@ static void view_analyze(Session *s, const Guide *g, int i, GuideItem *it)
         const Metric *m = metric_find(row->metrics[k]);
         if (!m) {
             it->state = GUIDE_MISSING;
-            snprintf(it->reason, sizeof it->reason, "this build has no %s", row->metrics[k]);
+            phrase_set(&it->reason, "this build has no %s", row->metrics[k]);
             return;
         }
         have = have && session_has_run(s, m);
@@ -144,16 +148,16 @@ static void view_analyze(Session *s, const Guide *g, int i, GuideItem *it)
     it->state = have && g->mark[i].tried ? GUIDE_DONE : GUIDE_TODO;
     if (it->state == GUIDE_DONE && strcmp(row->metrics[0], "block_error") == 0) {
         Prediction p = session_predict(s);
-        snprintf(it->evidence, sizeof it->evidence, "%lld of %lld groups weighed, %lld by their own KL", (long long)(p.groups - p.unknown),
+        phrase_set(&it->evidence, "%lld of %lld groups weighed, %lld by their own KL", (long long)(p.groups - p.unknown),
                  (long long)p.groups, (long long)p.alone);
     } else if (it->state == GUIDE_DONE) {
         const TextTable *t = session_texts(s, NULL);
         if (!t)
-            snprintf(it->evidence, sizeof it->evidence, "screen 6 shows what each text does");
+            phrase_set(&it->evidence, "screen 6 shows what each text does");
         else if (!t->sums.flagged)
-            snprintf(it->evidence, sizeof it->evidence, "none of %d texts widens many ranges alone", t->sums.used);
+            phrase_set(&it->evidence, "none of %d texts widens many ranges alone", t->sums.used);
         else
-            snprintf(it->evidence, sizeof it->evidence, "%d of %d texts widen many ranges alone: calib drop flagged, then S4c", t->sums.flagged, t->sums.used);
+            phrase_set(&it->evidence, "%d of %d texts widen many ranges alone: calib drop flagged, then S4c", t->sums.flagged, t->sums.used);
     }
 }
 
@@ -176,12 +180,12 @@ static void view_calib(Session *s, const Guide *g, const Measured *now, GuideIte
     it->can_run = !now && before;
     it->state = now && before ? GUIDE_DONE : before ? GUIDE_TODO : GUIDE_LATER;
     if (now && before) {
-        Verdict v = put_evidence(g, now, before, it->evidence, sizeof it->evidence);
+        Verdict v = put_evidence(g, now, before, &it->evidence);
         it->state = v == VERDICT_BETTER ? GUIDE_HAS : GUIDE_DONE;
         it->measured = now->id;
         it->against = before->id;
     } else if (!before) {
-        snprintf(it->reason, sizeof it->reason, "the set is as it was: calib drop, calib add or calib FILE change it");
+        phrase_set(&it->reason, "the set is as it was: calib drop, calib add or calib FILE change it");
     }
 }
 
@@ -215,13 +219,13 @@ static void view_loo(Session *s, const Guide *g, int i, GuideItem *it)
     it->can_run = ranged && session_has_run(s, ranged);
     it->state = n ? GUIDE_DONE : g->mark[i].tried ? GUIDE_OLD : it->can_run ? GUIDE_TODO : GUIDE_LATER;
     if (!it->can_run)
-        snprintf(it->reason, sizeof it->reason, "which texts matter is not known: S4b first");
+        phrase_set(&it->reason, "which texts matter is not known: S4b first");
     if (n && better)
-        snprintf(it->evidence, sizeof it->evidence, "%d of %d is better without it, most of all #%d: calib drop %d, then S4c", better, n, text, text);
+        phrase_set(&it->evidence, "%d of %d is better without it, most of all #%d: calib drop %d, then S4c", better, n, text, text);
     else if (n)
-        snprintf(it->evidence, sizeof it->evidence, "none of %d texts makes it worse by more than the noise", n);
+        phrase_set(&it->evidence, "none of %d texts makes it worse by more than the noise", n);
     else if (it->state == GUIDE_OLD)
-        snprintf(it->evidence, sizeof it->evidence, "texts were left out of another set, or under another recipe");
+        phrase_set(&it->evidence, "texts were left out of another set, or under another recipe");
 }
 
 static void view_candidate(Session *s, Guide *g, int i, const Measured *now, GuideItem *it)
@@ -231,29 +235,29 @@ static void view_candidate(Session *s, Guide *g, int i, const Measured *now, Gui
     const Measured *m = NULL;
     for (size_t k = s->results->nmeasured; c->recipe && k-- > 0 && !m;)
         m = digest_cmp(&s->results->measured[k].key, &c->key) == 0 ? &s->results->measured[k] : NULL;
-    snprintf(it->delta, sizeof it->delta, "%s", c->delta);
-    snprintf(it->reason, sizeof it->reason, "%s", c->reason);
+    it->delta = c->delta;
+    it->reason = c->reason;
     it->state = c->state;
     it->can_run = it->can_apply = c->recipe != NULL;
     if (m) {
-        Verdict v = put_evidence(g, m, now, it->evidence, sizeof it->evidence);
+        Verdict v = put_evidence(g, m, now, &it->evidence);
         it->state = v == VERDICT_BETTER ? GUIDE_BETTER : GUIDE_DONE;
         it->measured = m->id;
         it->against = now ? now->id : 0;
         if (guide_rows[i].kind == GUIDE_GIVE_BACK)
             it->state = GUIDE_BETTER; /* it holds the goal with fewer bytes */
     } else if (mark->measured && by_id(s, mark->measured)) { /* of an earlier state of things */
-        put_evidence(g, by_id(s, mark->measured), by_id(s, mark->against), it->evidence, sizeof it->evidence);
+        put_evidence(g, by_id(s, mark->measured), by_id(s, mark->against), &it->evidence);
         it->state = it->state == GUIDE_TODO && guide_rows[i].kind == GUIDE_VARY ? GUIDE_OLD : it->state;
         it->measured = mark->measured;
         it->against = mark->against;
         if (it->state == GUIDE_OLD)
-            snprintf(it->reason, sizeof it->reason, "that was before %s came in: guide again (m) measures it against what is open", last_applied(g));
+            phrase_set(&it->reason, "that was before %s came in: guide again (m) measures it against what is open", last_applied(g));
         else if (it->state == GUIDE_TODO)
-            snprintf(it->reason, sizeof it->reason, "what was found is of another set: guide run measures this one");
+            phrase_set(&it->reason, "what was found is of another set: guide run measures this one");
     } else if (it->state == GUIDE_TODO && guide_rows[i].aside) {
         it->state = GUIDE_LATER;
-        snprintf(it->reason, sizeof it->reason, "%s", guide_rows[i].aside);
+        phrase_set(&it->reason, "%s", guide_rows[i].aside);
     }
 }
 
@@ -263,12 +267,12 @@ static void view_search(Session *s, Guide *g, int i, GuideItem *it)
     it->can_run = g->have_goal;
     it->state = g->mark[i].tried ? GUIDE_DONE : g->have_goal ? GUIDE_TODO : GUIDE_LATER;
     if (!g->have_goal)
-        snprintf(it->reason, sizeof it->reason, "it needs a goal: guide goal ppl=+1%%");
+        phrase_set(&it->reason, "it needs a goal: guide goal ppl=+1%%");
     if (t->state == TUNING_RUNS) {
         it->state = GUIDE_RUNNING;
-        snprintf(it->evidence, sizeof it->evidence, "%s", t->text);
+        phrase_set(&it->evidence, "%s", t->text);
     } else if (g->mark[i].tried && g->mark[i].note) {
-        snprintf(it->evidence, sizeof it->evidence, "%s", g->mark[i].note);
+        phrase_set(&it->evidence, "%s", g->mark[i].note);
     }
 }
 
@@ -316,10 +320,10 @@ static void view_item(Session *s, Guide *g, int i, const Measured *now, bool met
     else if (met && (it->state == GUIDE_TODO || it->state == GUIDE_OLD) && row->kind != GUIDE_GIVE_BACK)
         it->state = GUIDE_MET;
     if (skip && it->state == GUIDE_SKIPPED)
-        snprintf(it->reason, sizeof it->reason, "%s", skip);
+        phrase_set(&it->reason, "%s", skip);
     if (m->note)
         snprintf(it->note, sizeof it->note, "%s", m->note);
-    put_cost(s, row, it, it->cost, sizeof it->cost);
+    put_cost(s, row, it, &it->cost);
 }
 
 /* ---- steps ---- */
@@ -341,7 +345,7 @@ static int has_to_say(const Guide *g, int i)
     const GuideItem *it = &g->item[i];
     enum { MOST = 1 << 24 };
     return it->state == GUIDE_RUNNING ? 4 * MOST : it->state == GUIDE_STOP ? 3 * MOST : it->state == GUIDE_BETTER ? 2 * MOST
-           : it->evidence[0] ? MOST + g->mark[i].tried + (guide_rows[i].kind == GUIDE_NOISE ? MOST / 2 : 0) : 0;
+           : it->evidence.parts ? MOST + g->mark[i].tried + (guide_rows[i].kind == GUIDE_NOISE ? MOST / 2 : 0) : 0;
 }
 
 static void step_line(const Guide *g, GuideStep *st)
@@ -355,14 +359,21 @@ static void step_line(const Guide *g, GuideStep *st)
         }
     }
     const GuideItem *it = &g->item[best];
-    if (st->state == GUIDE_SKIPPED)
-        snprintf(st->line, sizeof st->line, "%s", it->reason);
-    else if (has_to_say(g, best))
-        snprintf(st->line, sizeof st->line, "%s %s", it->id, it->state == GUIDE_STOP ? it->reason : it->evidence[0] ? it->evidence : it->title);
-    else if (todo)
-        snprintf(st->line, sizeof st->line, "%d to do, %s first", todo, g->item[first].id);
-    else
-        snprintf(st->line, sizeof st->line, "%s", it->reason[0] ? it->reason : it->title);
+    if (st->state == GUIDE_SKIPPED) {
+        st->line = it->reason;
+    } else if (has_to_say(g, best)) {
+        const Phrase *what = it->state == GUIDE_STOP ? &it->reason : &it->evidence;
+        phrase_set(&st->line, "%s ", it->id);
+        if (!what->parts)
+            phrase_add(&st->line, "%s", it->title);
+        phrase_join(&st->line, what);
+    } else if (todo) {
+        phrase_set(&st->line, "%d to do, %s first", todo, g->item[first].id);
+    } else if (it->reason.parts) {
+        st->line = it->reason;
+    } else {
+        phrase_set(&st->line, "%s", it->title);
+    }
 }
 
 static void view_steps(Guide *g, GuideView *v)
@@ -390,37 +401,43 @@ static bool holds(const Guide *g, const Effect *e)
 
 static void view_goal(const Guide *g, const Measured *now, GuideView *v)
 {
-    char figure[60] = "";
     v->goal = g->have_goal ? g->goal.text : "";
     v->measured = now != NULL;
     v->met = now && (g->have_goal ? holds(g, &now->effect) : is_noise(&now->effect));
-    if (now)
-        put_figure(g, &now->effect, figure, sizeof figure);
-    double se = !now ? NAN : by_ppl(g) ? 100 * now->effect.ppl_change_se : now->effect.kl_se;
-    double off = !now ? 0 : by_ppl(g) ? 100 * (now->effect.ppl_change - g->goal.value) : now->effect.kl_mean - g->goal.value;
-    const char *unit = by_ppl(g) ? " %" : "", *unsure = isfinite(se) && fabs(off) < PAIR_ERRORS * se ? ", within its noise" : "";
+    if (!now && g->have_goal)
+        phrase_set(&v->status, "goal %s: what is open is not measured yet", v->goal);
+    else if (!now)
+        phrase_set(&v->status, "no goal yet: guide goal ppl=+1%%");
     if (!now)
-        snprintf(v->status, sizeof v->status, g->have_goal ? "goal %s: what is open is not measured yet" : "no goal yet: guide goal ppl=+1%%%.0s",
-                 v->goal);
-    else if (!g->have_goal)
-        snprintf(v->status, sizeof v->status, "%s; %s (#%d)", v->met ? "DONE: the drop is no more than its noise" : "no goal yet: guide goal ppl=+1%",
-                 figure, now->id);
-    else
-        snprintf(v->status, sizeof v->status, "goal %s %s%s: %s +-%.2g%s (#%d)", v->goal, v->met ? "MET" : "NOT MET", unsure, figure, se, unit,
-                 now->id);
+        return;
+    if (!g->have_goal) {
+        phrase_set(&v->status, v->met ? "DONE: the drop is no more than its noise; " : "no goal yet: guide goal ppl=+1%%; ");
+        put_figure(g, &now->effect, &v->status);
+        phrase_add(&v->status, " (#%d)", now->id);
+        return;
+    }
+    double se = by_ppl(g) ? 100 * now->effect.ppl_change_se : now->effect.kl_se;
+    double off = by_ppl(g) ? 100 * (now->effect.ppl_change - g->goal.value) : now->effect.kl_mean - g->goal.value;
+    phrase_set(&v->status, v->met ? "goal %s MET" : "goal %s NOT MET", v->goal);
+    if (isfinite(se) && fabs(off) < PAIR_ERRORS * se)
+        phrase_add(&v->status, ", within its noise");
+    phrase_add(&v->status, ": ");
+    put_figure(g, &now->effect, &v->status);
+    phrase_add(&v->status, by_ppl(g) ? " +-%.2g %% (#%d)" : " +-%.2g (#%d)", se, now->id);
 }
 
 static void view_back(const Guide *g, GuideView *v)
 {
     const GuideState s2 = v->step[1].state;
-    const char *none = s2 == GUIDE_MISSING ? ", which this build does not run" : s2 == GUIDE_SKIPPED ? ", which is skipped" : "";
-    v->back[0] = '\0';
+    v->back = (Phrase){.parts = 0};
     if (g->mark[0].answer == ANSWER_NO)
-        snprintf(v->back, sizeof v->back, "stop: the float model itself is wrong on the engine; put engine, template or prompt right first");
+        phrase_set(&v->back, "stop: the float model itself is wrong on the engine; put engine, template or prompt right first");
     else if (g->mark[1].answer == ANSWER_NO)
-        snprintf(v->back, sizeof v->back, "garbled outputs mean outliers: S2 first%s", none);
+        phrase_set(&v->back, "garbled outputs mean outliers: S2 first");
     else if (improved_late(g) && !v->met)
-        snprintf(v->back, sizeof v->back, "what came in from S4 or S5 moves the best alpha: try S2a to S2d once more%s", none);
+        phrase_set(&v->back, "what came in from S4 or S5 moves the best alpha: try S2a to S2d once more");
+    if (v->back.parts && g->mark[0].answer != ANSWER_NO && (s2 == GUIDE_MISSING || s2 == GUIDE_SKIPPED))
+        phrase_add(&v->back, s2 == GUIDE_MISSING ? ", which this build does not run" : ", which is skipped");
     v->stopped = g->mark[0].answer == ANSWER_NO;
 }
 

@@ -56,6 +56,14 @@ has "$tmp/out" "many ranges alone" "and what single texts do is told"
 exits 64 "a set that is as it was" script "guide run S1" "guide run S4c"
 has "$tmp/err" "the set is as it was" "has nothing to measure"
 
+# ---- on the screen, in Chinese: what was found, too ----
+printf '%s\n' "open $m" "$few" "guide goal ppl=+1%" "guide run S3a" "screen guide" >"$tmp/zh.slim"
+LC_ALL=C.UTF-8 s --ui --size 160x40 --lang zh --script "$tmp/zh.slim" --dump-screen "$tmp/zh" 2>"$tmp/err"
+has "$tmp/zh" "目标 ppl=+1% 未达到: 困惑度 +" "the goal's line"
+has "$tmp/zh" "困惑度相对浮点 +" "the noise of the drop"
+has "$tmp/zh" "（对 #1）" "what was measured, and against what"
+is "" "$(grep -E 'perplexity|against|measured' "$tmp/zh")" "no evidence is in English"
+
 # ---- killed and gone on with ----
 root=$XDG_STATE_HOME/slimscope/sessions
 rm -rf "$root"

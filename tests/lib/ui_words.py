@@ -6,8 +6,8 @@ import sys
 
 SHOWN = "ui_say|ui_say_queued|ui_refuse|part_add|pen_printf|text_format|panel_line|effect_line|draw_wrapped|line|tr|app_note|tell_changed"
 OTHER = "error_set|error_nomem|error_prefix|ui_command|on_row|on_rule|strcmp|strncmp|getenv|set_find|session_log|str_printf|pager_open|input_open|FRONT|SMOOTH"
-SHOWN += "|canvas_say|say_why|plot_say"
-STAY = {"slimscope", "auto", "enable-bracketed-paste", "show-all-if-ambiguous", "%s..%s mean %s std %s", "KL %s~(%d)", "ppl %s", "KL %s  ppl %s (%s)  top-1 %s %%"}
+SHOWN += "|canvas_say|say_why|plot_say|phrase_set|phrase_add|CANNOT"
+STAY = {"slimscope", "enable_subgraph_type", "auto", "enable-bracketed-paste", "show-all-if-ambiguous", "%s..%s mean %s std %s", "KL %s~(%d)", "ppl %s", "KL %s  ppl %s (%s)  top-1 %s %%"}
 STRING = r'"(?:[^"\\]|\\.)*"'
 FORMAT = r"%[-+ 0#]*[\d*]*(?:\.[\d*]+)?(?:hh|h|ll|l|z|j)?[a-zA-Z%]|\\.|'[^']*'"
 

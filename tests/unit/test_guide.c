@@ -108,7 +108,7 @@ static void is(Session *s, const char *id, GuideState want)
 {
     const GuideItem *it = item(s, id);
     if (it->state != want)
-        fail_msg("%s is '%s' (%s; %s), not '%s'", id, guide_state_word(it->state), it->evidence, it->reason, guide_state_word(want));
+        fail_msg("%s is '%s' (%s; %s), not '%s'", id, guide_state_word(it->state), it->evidence.text, it->reason.text, guide_state_word(want));
 }
 
 static void says(const char *text, const char *what)
@@ -146,7 +146,7 @@ static void measure_entry(Session *s, const char *id, double kl0, double kl1, do
 {
     const Candidate *c = guide_candidate(s, guide_of(s), find(id));
     if (!c->recipe)
-        fail_msg("%s can't be tried: %s", id, c->reason);
+        fail_msg("%s can't be tried: %s", id, c->reason.text);
     measured(s, c->recipe, c->level, (double[]){kl0, kl1}, (double[]){nll, nll});
 }
 
@@ -189,7 +189,7 @@ static void what_is_built(void **state)
         assert_int_equal(it->state == GUIDE_MISSING, !built);
         assert_int_equal(it->can_run, built && fits);
         if (!built)
-            says(it->reason, type);
+            says(it->reason.text, type);
     }
     session_free(s);
 }
@@ -215,8 +215,8 @@ static void accepted_at_the_boundary(void **state)
         is(s, "S3a", GUIDE_TODO);
         measure_entry(s, "S3a", cases[i].kl[0], cases[i].kl[1], 2);
         is(s, "S3a", cases[i].state);
-        says(item(s, "S3a")->evidence, cases[i].word);
-        says(item(s, "S3a")->evidence, "against #1");
+        says(item(s, "S3a")->evidence.text, cases[i].word);
+        says(item(s, "S3a")->evidence.text, "against #1");
         assert_int_equal(item(s, "S3a")->measured, 2);
         session_free(s);
     }
@@ -227,23 +227,23 @@ static void the_goal(void **state)
 {
     (void)state;
     Session *s = open_demo();
-    says(view(s)->status, "no goal yet");
+    says(view(s)->status.text, "no goal yet");
     refused(session_guide_goal(s, "bytes=+20M", &err), "fit and tune");
     refused(session_guide_goal(s, "small", &err), "is no goal");
     ok(session_guide_goal(s, "kl=0.25", &err));
-    says(view(s)->status, "not measured yet");
+    says(view(s)->status.text, "not measured yet");
     assert_string_equal(view(s)->item[view(s)->next].id, "S1a");
     measure_open(s, 4.25, 2);
     assert_false(view(s)->met);
-    says(view(s)->status, "NOT MET: KL 0.266");
+    says(view(s)->status.text, "NOT MET: KL 0.266");
     assert_string_equal(view(s)->item[view(s)->next].id, "S2a");
     measure_entry(s, "S3a", 3, 3, 2);
-    says(item(s, "S3a")->evidence, "better");
+    says(item(s, "S3a")->evidence.text, "better");
     ok(session_guide_goal(s, "ppl=+1%", &err));
-    says(item(s, "S3a")->evidence, "the same"); /* the loss of the next token did not change */
+    says(item(s, "S3a")->evidence.text, "the same"); /* the loss of the next token did not change */
     ok(session_guide_goal(s, "kl=0.3", &err));
     assert_true(view(s)->met);
-    says(view(s)->status, "goal kl=0.3 MET");
+    says(view(s)->status.text, "goal kl=0.3 MET");
     assert_int_equal(view(s)->next, -1);
     is(s, "S3b", GUIDE_MET);
     assert_int_equal(view(s)->step[2].state, GUIDE_BETTER);
@@ -257,14 +257,14 @@ static void no_regression(void **state)
     Session *s = open_demo();
     measure_open(s, 1, 0.02); /* +0.1 %, error 0.1 % */
     assert_true(view(s)->met);
-    says(view(s)->status, "DONE");
-    says(item(s, "S1c")->evidence, "no regression");
+    says(view(s)->status.text, "DONE");
+    says(item(s, "S1c")->evidence.text, "no regression");
     assert_int_equal(view(s)->next, -1);
     session_free(s);
     s = open_demo();
     measure_open(s, 1, 0.1);
     assert_false(view(s)->met);
-    says(item(s, "S1c")->evidence, "a real change");
+    says(item(s, "S1c")->evidence.text, "a real change");
     session_free(s);
 }
 
@@ -277,10 +277,10 @@ static void skipped_with_a_reason(void **state)
     ok(session_guide_skip(s, "s3", "the engine has one method", &err));
     ok(session_guide_skip(s, "S5b", "no bytes left", &err));
     assert_int_equal(view(s)->step[2].state, GUIDE_SKIPPED);
-    assert_string_equal(view(s)->step[2].line, "the engine has one method");
+    assert_string_equal(view(s)->step[2].line.text, "the engine has one method");
     is(s, "S3a", GUIDE_SKIPPED);
     is(s, "S5b", GUIDE_SKIPPED);
-    assert_string_equal(item(s, "S5b")->reason, "no bytes left");
+    assert_string_equal(item(s, "S5b")->reason.text, "no bytes left");
     refused(session_guide_run(s, "S3a", NULL, &err), "guide todo S3a");
     measure_open(s, 4, 2);
     ok(session_guide_skip(s, "S2", "the engine has no smoothed models", &err));
@@ -303,11 +303,11 @@ static void answers(void **state)
     assert_string_equal(item(s, "S1a")->note, "MMLU 51.5 of 51.7");
     ok(session_guide_answer(s, "S1b", "no", NULL, &err));
     assert_int_equal(view(s)->step[0].state, GUIDE_STOP);
-    says(view(s)->back, "S2 first");
+    says(view(s)->back.text, "S2 first");
     assert_false(view(s)->stopped);
     ok(session_guide_answer(s, "S1a", "no", NULL, &err));
     assert_true(view(s)->stopped);
-    says(view(s)->back, "engine, template or prompt");
+    says(view(s)->back.text, "engine, template or prompt");
     assert_int_equal(view(s)->next, -1);
     refused(session_guide_run(s, NULL, NULL, &err), "nothing comes next");
     session_free(s);
@@ -332,7 +332,7 @@ static void applied(void **state)
     assert_true(view(s)->measured); /* it is what was measured */
     assert_true(fabs(session_effect(s, NULL)->kl_mean - 10.0 / 32) < 1e-12);
     is(s, "S3d", GUIDE_DONE); /* the way back is known, too */
-    says(item(s, "S3d")->evidence, "worse");
+    says(item(s, "S3d")->evidence.text, "worse");
     ok(session_undo(s, NULL, &err));
     is(s, "S3a", GUIDE_BETTER);
     str_free(&what);
@@ -351,13 +351,13 @@ static void rolled_back(void **state)
     (void)state;
     Session *s = open_demo();
     is(s, "S5b", GUIDE_LATER);
-    says(item(s, "S5b")->reason, "S5a first");
+    says(item(s, "S5b")->reason.text, "S5a first");
     give_block_errors(s, rising);
     ok(session_guide_goal(s, "kl=0.39", &err));
     is(s, "S5b", GUIDE_TODO);
-    says(item(s, "S5b")->delta, "8 of 8 down_proj to float");
+    says(item(s, "S5b")->delta.text, "8 of 8 down_proj to float");
     measure_open(s, 8, 2); /* 0.5, of a sum of 0.528: the worst five have 0.12 of it */
-    says(item(s, "S5b")->delta, "5 of 8 down_proj to float"); /* 0.386 is enough */
+    says(item(s, "S5b")->delta.text, "5 of 8 down_proj to float"); /* 0.386 is enough */
     const Candidate *c = guide_candidate(s, guide_of(s), find("S5b"));
     for (int64_t i = 0, n = 0; i < s->model->nlinears; i++) {
         bool down = strstr(s->model->linears[i].name, "down_proj") != NULL;
@@ -370,7 +370,7 @@ static void rolled_back(void **state)
     assert_true(view(s)->met);
     assert_true(session_whatifs(s) > 0);
     is(s, "S5f", GUIDE_HAS); /* without its one rule it is what was measured first: 0.5 */
-    says(item(s, "S5f")->reason, "every rule to float is needed");
+    says(item(s, "S5f")->reason.text, "every rule to float is needed");
     static const char *const more[] = {"*layers.0.self_attn.o_proj"};
     ok(session_edit(s, more, 1, 0, false, NULL, &err));
     measure_open(s, 4.5, 1);
@@ -378,8 +378,8 @@ static void rolled_back(void **state)
     is(s, "S5f", GUIDE_TODO); /* offered although the goal is met */
     measure_entry(s, "S5f", 7, 7, 2);
     is(s, "S5f", GUIDE_BETTER); /* the rule that came last can go: 0.3125 */
-    says(item(s, "S5f")->evidence, "KL 0.312");
-    says(item(s, "S5f")->delta, "layers.0.self_attn.o_proj");
+    says(item(s, "S5f")->evidence.text, "KL 0.312");
+    says(item(s, "S5f")->delta.text, "layers.0.self_attn.o_proj");
     ok(session_guide_apply(s, "S5f", false, NULL, &err));
     assert_true(fabs(session_effect(s, NULL)->kl_mean - 0.3125) < 1e-12);
     session_free(s);
@@ -393,12 +393,12 @@ static void back_edge(void **state)
     give_block_errors(s, rising);
     ok(session_guide_goal(s, "kl=0.01", &err));
     measure_open(s, 8, 2);
-    assert_string_equal(view(s)->back, "");
+    assert_string_equal(view(s)->back.text, "");
     measure_entry(s, "S5b", 6, 6, 1);
     ok(session_guide_apply(s, "S5b", false, NULL, &err));
-    says(view(s)->back, "S2a to S2d once more");
+    says(view(s)->back.text, "S2a to S2d once more");
     ok(session_guide_goal(s, "kl=0.5", &err));
-    assert_string_equal(view(s)->back, "");
+    assert_string_equal(view(s)->back.text, "");
     session_free(s);
 }
 
@@ -437,8 +437,8 @@ static void after_a_restart(void **state)
     assert_string_equal(item(s, "S1a")->note, "GPQA float 51.5; seed 2: 51.1");
     is(s, "S1a", GUIDE_DONE);
     is(s, "S3b", GUIDE_HAS);
-    says(item(s, "S3b")->evidence, "(#2)");
-    says(item(s, "S3b")->evidence, "against #1: better");
+    says(item(s, "S3b")->evidence.text, "(#2)");
+    says(item(s, "S3b")->evidence.text, "against #1: better");
     assert_true(guide_of(s)->mark[find("S3b")].applied > guide_of(s)->mark[find("S3b")].tried);
     assert_string_equal(recipe_name(session_recipe(s)), "w8a8_static+S3b.yaml");
     ok(session_undo(s, NULL, &err));
@@ -458,7 +458,7 @@ static void one_smooths(void **state)
     says(str_text(&what), "S2a is in: + {type: iter_smooth, alpha: 0.9, symmetric: true}; undo takes it back");
     assert_null(strchr(str_text(&what), '\n')); /* nothing was replaced */
     is(s, "S2a", GUIDE_HAS);
-    says(item(s, "S2c")->delta, "iter_smooth alpha 0.9 -> 0.7");
+    says(item(s, "S2c")->delta.text, "iter_smooth alpha 0.9 -> 0.7");
     ok(session_guide_apply(s, "S2f", false, NULL, &err));
     int depth = session_undo_depth(s);
     str_free(&what);
@@ -475,7 +475,7 @@ static void one_smooths(void **state)
     ok(session_guide_apply(s, "S2a", true, NULL, &err));
     text = recipe_source(session_recipe(s), &n);
     assert_true(strstr(text, "quarot") < strstr(text, "iter_smooth") && strstr(text, "iter_smooth") < strstr(text, "flex_smooth_quant"));
-    says(item(s, "S2c")->reason, "2 processors that smooth");
+    says(item(s, "S2c")->reason.text, "2 processors that smooth");
     is(s, "S2c", GUIDE_LATER);
     ok(session_undo(s, NULL, &err));
     ok(session_undo(s, NULL, &err));
@@ -491,8 +491,8 @@ static void stands_aside(void **state)
     Session *s = open_demo();
     measure_open(s, 8, 2);
     is(s, "S2j", GUIDE_LATER);
-    says(item(s, "S2j")->reason, "not recommended");
-    says(item(s, "S2i")->reason, "analyze alone_attention");
+    says(item(s, "S2j")->reason.text, "not recommended");
+    says(item(s, "S2i")->reason.text, "analyze alone_attention");
     assert_true(item(s, "S2j")->can_run && item(s, "S2j")->can_apply);
     assert_string_equal(view(s)->item[view(s)->next].id, "S2a");
     int jobs;
@@ -524,11 +524,11 @@ static void of_an_earlier_base(void **state)
     is(s, "S3a", GUIDE_OLD);
     is(s, "S3b", GUIDE_OLD);
     is(s, "S3c", GUIDE_TODO);
-    says(item(s, "S3a")->evidence, "against #1");
-    says(item(s, "S3a")->reason, "before S2a came in");
+    says(item(s, "S3a")->evidence.text, "against #1");
+    says(item(s, "S3a")->reason.text, "before S2a came in");
     measure_entry(s, "S3a", 3, 4, 1);
     is(s, "S3a", GUIDE_BETTER); /* against what S2a made */
-    says(item(s, "S3a")->evidence, "against #2");
+    says(item(s, "S3a")->evidence.text, "against #2");
     refused(session_guide_again(s, "S2", NULL, &err), "nothing was tried");
     ok(session_guide_again(s, NULL, &jobs, &err));
     assert_int_equal(jobs, 1); /* S3b alone */
@@ -555,7 +555,7 @@ static void it_runs(void **state)
     assert_int_equal(session_measurements(s), 2);
     assert_int_equal(guide_of(s)->mark[find("S3a")].measured, 2);
     assert_int_equal(guide_of(s)->mark[find("S3a")].against, 1);
-    says(item(s, "S3a")->evidence, "against #1");
+    says(item(s, "S3a")->evidence.text, "against #1");
     refused(session_guide_run(s, "S1", NULL, &err), "S1 has nothing to run");
     ok(session_guide_apply(s, "S3a", false, NULL, &err));
     ok(session_measure(s, false, &err)); /* what was measured for it is the open recipe's */

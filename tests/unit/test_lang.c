@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/phrase.h"
 #include "base/str.h"
 #include "src/lang.h"
 
@@ -90,11 +91,64 @@ static void languages_are_chosen(void **state)
     assert_string_equal(tr("Export"), "Export");
 }
 
+static void says(const Phrase *p, const char *language, const char *want)
+{
+    char out[400];
+    assert_int_equal(lang_choose(language, NULL), ST_OK);
+    phrase_say(p, tr, out, sizeof out);
+    assert_string_equal(out, want);
+    assert_int_equal(lang_choose("en", NULL), ST_OK);
+}
+
+/* What was said in English is said in another language afterwards, numbers and names as they were printed. */
+static void phrases_are_said_in_both(void **state)
+{
+    (void)state;
+    Phrase p, q;
+    phrase_set(&p, "perplexity %+.2f %%", -1.25);
+    phrase_add(&p, ", %+.2f %% +-%.2f %% against #%d: %s", 3.0, 0.5, 7, "the same");
+    assert_string_equal(p.text, "perplexity -1.25 %, +3.00 % +-0.50 % against #7: the same");
+    says(&p, "en", p.text);
+    says(&p, "zh", "困惑度 -1.25 %，相对 +3.00 % +-0.50 %（对 #7）：相同");
+    phrase_set(&q, "%s ", "S1c");
+    phrase_join(&q, &p);
+    says(&q, "zh", "S1c 困惑度 -1.25 %，相对 +3.00 % +-0.50 %（对 #7）：相同");
+    says(&q, "en", "S1c perplexity -1.25 %, +3.00 % +-0.50 % against #7: the same");
+    phrase_set(&p, "%.4s|%lld|%5.1f|%c|%zu|%s", "cut off", 1LL << 40, 2.25, 'x', sizeof(int), "");
+    assert_string_equal(p.text, "cut |1099511627776|  2.2|x|4|");
+    phrase_set(&p, "no conversions: 100 %%");
+    assert_string_equal(p.text, "no conversions: 100 %");
+    phrase_set(&p, "%s", "");
+    assert_true(p.parts == 1 && !p.text[0]);
+}
+
+/* What is too long is cut, at both ends of a joint, and stays a string. */
+static void long_phrases_are_cut(void **state)
+{
+    (void)state;
+    char much[2000], out[16];
+    memset(much, 'x', sizeof much - 1);
+    much[sizeof much - 1] = '\0';
+    Phrase p, q;
+    phrase_set(&p, "%s and %s", much, much);
+    assert_int_equal(strlen(p.text), PHRASE_MAX - 1);
+    q = p;
+    for (int i = 0; i < PHRASE_PARTS + 2; i++)
+        phrase_join(&q, &p);
+    assert_int_equal(q.parts, PHRASE_PARTS);
+    assert_int_equal(strlen(q.text), PHRASE_MAX - 1);
+    phrase_add(&q, "%d", 1);
+    phrase_say(&q, tr, out, sizeof out);
+    assert_int_equal(strlen(out), sizeof out - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_are_in_order_and_keep_the_conversions),
         cmocka_unit_test(languages_are_chosen),
+        cmocka_unit_test(phrases_are_said_in_both),
+        cmocka_unit_test(long_phrases_are_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
