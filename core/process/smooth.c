@@ -491,6 +491,8 @@ Status smooth_learn(void *self, UnitRun *u, Error *err)
     drop_records(&s->records);
     for (int i = 0; i < at->n && st == ST_OK; i++)
         st = apply(s, &c, &at->g[i], err);
+    Status why = st == ST_DATA ? smooth_blame(&c, &s->watch, at->g, at->n, err) : ST_OK;
+    st = why == ST_OK ? st : why;
     smooth_watch_fini(&s->watch);
     stream_fini(&s->input);
     if (st == ST_OK && u->unit == s->last && s->left)

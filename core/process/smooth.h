@@ -107,6 +107,9 @@ void smooth_share(const SmoothCtx *c, const OvShape *ov, const float *s, SmoothS
  * inputs at run time. s: as a method gives them; factors for a norm that multiplies by 1 + w become what its file can
  * say. ST_DATA: one of them is no positive number; nothing is changed. */
 Status smooth_fold(const SmoothCtx *c, const Subgraph *g, const SmoothScale *s, Error *err);
+/* Behind scales that can't be made: the first value of the unit that is no number, ST_DATA and its name; ST_OK: all are, *err
+ * stays. g: the unit's n sub-graphs. */
+Status smooth_blame(const SmoothCtx *c, const SmoothWatch *w, const Subgraph *g, int n, Error *err);
 /* Whether channels of the sub-graph may be shifted, too: a shift becomes a bias of all that reads the norm; where a router
  * or experts do, it can't. */
 bool smooth_shifts(const SmoothCtx *c, const Subgraph *g);

@@ -360,6 +360,16 @@ Status smooth_watch_stats(const SmoothWatch *w, const int64_t *linear, int n, bo
     return ST_OK;
 }
 
+int64_t smooth_watch_bad(const SmoothWatch *w, int64_t linear)
+{
+    const SmoothTap *t = tap_at(w, linear);
+    int64_t n = t && t->done && t->rows ? t->samples * t->width : 0;
+    for (int64_t i = 0; i < n; i++)
+        if (t->count[i / t->width] && !(isfinite(t->min[i]) && isfinite(t->max[i])))
+            return i % t->width;
+    return -1;
+}
+
 SmoothTapBytes smooth_tap_bytes(const SmoothWatch *w, int64_t width, int samples, int64_t rows)
 {
     int64_t stride;

@@ -56,6 +56,8 @@ Observer smooth_watch_observer(SmoothWatch *w);
 /* The statistics of these taps together. shift: of x - shift. Arrays are *own's (free), which may be set without rows. */
 Status smooth_watch_stats(const SmoothWatch *w, const int64_t *linear, int n, bool shift, SmoothStats *out, float **own,
                           Error *err);
+/* The first channel in which a linear's input has been NaN or Inf; -1: in none, or nobody watched it. */
+int64_t smooth_watch_bad(const SmoothWatch *w, int64_t linear);
 /* Bytes of a tap while it is open, and afterwards, for texts of so many samples and rows. */
 typedef struct SmoothTapBytes {
     uint64_t open, kept;

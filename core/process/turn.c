@@ -1,5 +1,6 @@
 #include "process/turn.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -31,17 +32,19 @@ static void drop_norms(Turning *t)
 static Status read_norm(Turning *t, const TensorInfo *norm, float *scale, float *bias, bool *has_bias, Error *err)
 {
     const Source s = {.model = t->m, .overlay = t->o};
-    float *w, *b;
+    float *w, *b = NULL;
     RETURN_IF_ERROR(source_small(&s, NULL, norm, &w, err));
     Status st = source_norm_bias(&s, NULL, norm, &b, err);
     for (int64_t i = 0; st == ST_OK && i < values_of(norm); i++) {
+        if (!isfinite(w[i]))
+            st = error_set(err, ST_DATA, "'%s' has %s at [%lld]: the model is damaged; 'slimscope check' looks through the whole model",
+                           norm->name, isnan(w[i]) ? "NaN" : "Inf", (long long)i);
         scale[i] = t->m->cfg.norm == NORM_UNIT ? 1 + w[i] : w[i];
         bias[i] = b ? b[i] : 0;
         *has_bias = *has_bias || bias[i] != 0;
     }
     free(w);
-    if (st == ST_OK)
-        free(b);
+    free(b);
     return st;
 }
 

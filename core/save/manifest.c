@@ -93,12 +93,15 @@ void manifest_list_free(Manifest *m, size_t n)
 
 /* ---- reading: a folder may come from anywhere, and so may what its manifests say ---- */
 
-/* A plain name, or one in debug_info/. */
+/* A plain name, or one in a folder that outputs have. */
 static bool is_safe(const char *name)
 {
-    static const char folder[] = "debug_info/";
-    if (strncmp(name, folder, sizeof folder - 1) == 0)
-        name += sizeof folder - 1;
+    static const char *const folders[] = {"debug_info/", "optional/"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (strncmp(name, folders[i], strlen(folders[i])) == 0) {
+            name += strlen(folders[i]);
+            break;
+        }
     return name[0] && name[0] != '.' && !strchr(name, '/');
 }
 

@@ -25,6 +25,19 @@ def write(name, names):
 if how.startswith("nan:") or how.startswith("inf:"):  # BF16: element 50 of the tensor named
     data[how[4:]][100:102] = b"\xc0\x7f" if how.startswith("nan:") else b"\x80\x7f"
     write("model.safetensors", list(header))
+elif how.startswith("dead:"):  # BF16: channel 7 of a decoder layer's norms, values and products is 0, in what reads it, too
+    for name in header:
+        if not name.startswith("model.layers.%s." % how[5:]):
+            continue
+        shape, cell = header[name]["shape"], data[name]
+        if name.endswith(("layernorm.weight", "v_proj.weight", "up_proj.weight")):
+            row = 2 * (shape[1] if len(shape) > 1 else 1)
+            cell[7 * row : 8 * row] = bytes(row)
+        if len(shape) > 1:
+            for r in range(shape[0]):
+                at = 2 * (r * shape[1] + 7)
+                cell[at : at + 2] = bytes(2)
+    write("model.safetensors", list(header))
 elif how.startswith("lack:"):
     write("model.safetensors", [k for k in header if k != how[5:]])
 elif how == "layers-1":  # config.json counts one decoder layer less than there are: an MTP layer
