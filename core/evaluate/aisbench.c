@@ -15,7 +15,7 @@
 #include "io/json.h"
 #include "save/pyjson.h"
 
-enum { LOG_MOST = 256 << 20, LOG_READ = 64 << 20, RESULT_MOST = 16 << 20, LINE_SHOWN = 140 };
+enum { LOG_MOST = 256 << 20, LOG_READ = 64 << 20, RESULT_MOST = 16 << 20, LINE_SHOWN = 140, PATH_MOST = 4096 };
 static const double grace_seconds = 10, python_seconds = 60;
 static const char models_below[] = "benchmark/configs/models", folder_mark[] = "Current exp folder:";
 
@@ -257,11 +257,25 @@ static void find_accuracy(const Bench *b, const char *log, BenchResult *r)
 /* ---- its run ---- */
 
 typedef struct Run {
-    Str models, name, file, log, work;
+    Str models, name, file, log, work, note;
     char *program, *folder;
     const char **argv;
     int n;
 } Run;
+
+/* The model file of a run that was killed lies in the installed package still: the note in the folder of the run says
+ * where. */
+static void forget_model_file(const char *note)
+{
+    char *path = NULL;
+    size_t n;
+    if (!file_exists(note) || file_read(note, PATH_MOST, &path, &n, NULL) != ST_OK)
+        return;
+    if (str_ends_with(path, ".py"))
+        unlink(path);
+    unlink(note);
+    free(path);
+}
 
 static Status plan_run(Run *r, const Service *s, const BenchSet *set, const EvalKit *kit, const EvalTrial *t,
                        Error *err)
@@ -271,6 +285,9 @@ static Status plan_run(Run *r, const Service *s, const BenchSet *set, const Eval
     if (!(r->program = child_find(b->binary, NULL)))
         return aisbench_ready(s, kit, err);
     RETURN_IF_ERROR(eval_full_path(t->folder, &r->folder, err));
+    RETURN_IF_ERROR(eval_place(kit, "aisbench_logs", "model_file", &r->note, err));
+    if (b->cleanup)
+        forget_model_file(r->note.s);
     RETURN_IF_ERROR(models_folder(s, kit, &r->models, err));
     model_name(b, t->number, &r->name);
     str_printf(&r->file, "%s/%s.py", str_text(&r->models), str_text(&r->name));
@@ -317,6 +334,8 @@ static Status write_files(const Run *r, const Service *s, const BenchSet *set, E
         str_printf(&head, "%s%s", i ? " " : "", r->argv[i]);
     str_puts(&head, "\n\n");
     Status st = text.oom || head.oom ? error_nomem(err, "a benchmark") : dir_make(r->models.s, err);
+    if (st == ST_OK && s->bench.cleanup)
+        st = file_write_atomic(r->note.s, r->file.s, r->file.len, err);
     if (st == ST_OK)
         st = file_write_atomic(r->file.s, text.s, text.len, err);
     if (st == ST_OK)
@@ -339,7 +358,7 @@ Status aisbench_run(const Service *s, const BenchSet *set, const EvalKit *kit, c
         ChildSpec spec = {.argv = r.argv, .log = r.log.s, .most = LOG_MOST, .grace = grace_seconds};
         st = child_run(&spec, s->bench.timeout, kit->cancel, &end, err);
         if (s->bench.cleanup)
-            unlink(r.file.s);
+            forget_model_file(r.note.s);
     }
     if (st == ST_OK && end.fate == CHILD_EXITED && end.number == 0)
         find_accuracy(&s->bench, r.log.s, out);
@@ -356,6 +375,7 @@ Status aisbench_run(const Service *s, const BenchSet *set, const EvalKit *kit, c
     str_free(&r.file);
     str_free(&r.log);
     str_free(&r.work);
+    str_free(&r.note);
     free(r.program);
     free(r.folder);
     free(r.argv);

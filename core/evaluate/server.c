@@ -254,7 +254,6 @@ Status server_start_on(const Engine *e, const EvalKit *kit, const char *folder, 
     RETURN_IF_ERROR(eval_place(kit, "", "vllm_server.log", &out->log, err));
     RETURN_IF_ERROR(http_open(&out->http, err));
     RETURN_IF_ERROR(start(e, kit, folder, out, err));
-    eval_log(kit, "server started, its log is %s", out->log.s);
     return wait_healthy(out, e, kit, healthy, why, err);
 }
 

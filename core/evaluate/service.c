@@ -77,9 +77,10 @@ static Status service_run(const void *settings, const Expectation *e, int n, con
     bool healthy = false;
     char why[WHY_MAX] = "";
     Status st = server_start_on(&s->engine, kit, t->folder, &server, &healthy, why, err);
-    if (st == ST_OK && healthy)
+    if (st == ST_OK && healthy) {
+        eval_log(kit, "try %d is served (its log: %s)", t->number, server.log.s);
         st = evaluate(s, e, n, kit, t, &server, r, err);
-    else if (st == ST_OK)
+    } else if (st == ST_OK)
         st = kit->peer ? error_set(err, ST_FAIL, "%s", why) : eval_says(r, EVAL_FAILED, "%s", why);
     server_stop(&server);
     demand_met(e, n, r);

@@ -373,9 +373,42 @@ static void test_killed(void **state)
     assert_true(process_ends(server));
     assert_true(process_ends(worker));
     unlink(temp_path(world, "server.pid.child"));
-    temp_remove(models); /* the model file is left */
-    models = strdup(temp_path(world, "models"));
-    mkdir(models, 0700);
+    unlink(temp_path(t.save, "bench.pid"));
+    /* the model file that was left goes with the next run there */
+    assert_int_equal(temp_entries(models), 1);
+    t.cancel.level = 0;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, raise_when_there, &t), 0);
+    assert_int_equal(evaltest_run(&t, 2), ST_CANCELLED);
+    pthread_join(thread, NULL);
+    assert_int_equal(temp_entries(models), 0);
+    unlink(temp_path(world, "server.pid.child"));
+    evaltest_close(&t);
+}
+
+/* The server's words: the peer gives no name of the model, and takes no path with a blank. */
+static void test_words(void **state)
+{
+    (void)state;
+    EvalTest t;
+    Wish w = {0};
+    Str words = {0};
+    Error e = {0};
+    int n;
+    evaltest_open(&t, &evaluator_service_oriented, write_plan(&w, 1234, "x"));
+    const Engine *engine = &((const Service *)t.settings)->engine;
+    assert_int_equal(engine_words(engine, "/a b", false, &words, &n, &e), ST_OK);
+    assert_int_equal(n, 17);
+    str_clear(&words);
+    assert_int_equal(engine_words(engine, "/ab", true, &words, &n, &e), ST_OK);
+    assert_int_equal(n, 15);
+    for (size_t i = 0; i + 1 < words.len; i++)
+        words.s[i] = words.s[i] ? words.s[i] : ' ';
+    assert_string_equal(words.s, "-m fake_server --model /ab --host 127.0.0.1 --port 1234 --trust-remote-code --extra "
+                                 "{\"a\":1,\"b\":\"x\"} --mode , --pid x");
+    str_clear(&words);
+    assert_int_equal(engine_words(engine, "/a b", true, &words, &n, &e), ST_DATA);
+    str_free(&words);
     evaltest_close(&t);
 }
 
@@ -624,6 +657,7 @@ int main(void)
         cmocka_unit_test(test_killed),
         cmocka_unit_test(test_not_ready),
         cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_words),
         cmocka_unit_test(test_model_file),
         cmocka_unit_test(test_recorded_plans),
         cmocka_unit_test(test_recorded_defaults),
