@@ -33,16 +33,15 @@ static Status manual_ready(const void *settings, const Expectation *e, int n, co
     return ST_OK;
 }
 
+/* "at least 83 - 2", "at most 0.1", "at most 2% above the float model's". */
 static void demanded(const Expectation *e, Str *out)
 {
-    str_puts(out, e->at_most ? "at most " : "");
-    if (e->relative)
-        str_putc(out, '+');
+    str_puts(out, e->at_most ? "at most " : "at least ");
     decimal_put(&e->target, out);
     if (e->relative)
-        str_puts(out, "% of the float model's");
+        str_puts(out, "% above the float model's");
     else if (!e->at_most && decimal_sign(&e->tolerance, NULL, NULL) > 0) {
-        str_puts(out, " less ");
+        str_puts(out, " - ");
         decimal_put(&e->tolerance, out);
     }
 }
@@ -80,14 +79,19 @@ static Status ask(const EvalKit *kit, const EvalTrial *t, const Expectation *e, 
     char line[LINE_MAX_BYTES];
     Str q = {0}, want = {0};
     Status st = ST_OK;
-    const char *hint = "";
+    bool first = true;
     demanded(e, &want);
     *answer = ANSWER_UNCLEAR;
     while (st == ST_OK && *answer == ANSWER_UNCLEAR) {
         str_clear(&q);
-        str_printf(&q, "%stry %d (%.60s) is in %.400s; '%.100s' has to be %s. Its value%s, bad, or stop?", hint,
-                   t->number, t->id, t->folder, e->dataset, str_text(&want),
-                   e->relative ? " and the float model's" : "");
+        if (first)
+            str_printf(&q, "try %d (%.60s) is in %.400s: its value on '%.100s' (wanted: %s)%s, or bad, or stop: ", t->number,
+                       t->id, t->folder, e->dataset, str_text(&want),
+                       e->relative ? " and the float model's behind it" : "");
+        else
+            str_printf(&q, "%s, or bad, or stop: ",
+                       e->relative ? "two numbers are wanted, like 5.71 5.68" : "a number is wanted, like 81.5");
+        first = false;
         if (q.oom || want.oom)
             st = error_nomem(err, "a question");
         else if (!kit->ask(kit->ctx, q.s, line, sizeof line))
@@ -96,7 +100,6 @@ static Status ask(const EvalKit *kit, const EvalTrial *t, const Expectation *e, 
                      : error_set(err, ST_CANCELLED, "nobody answered: run it again to go on with this try");
         else
             *answer = read_line(line, e->relative, value, base);
-        hint = e->relative ? "two numbers are wanted, like 5.71 5.68: " : "a number is wanted, like 81.5: ";
     }
     str_free(&q);
     str_free(&want);

@@ -226,12 +226,12 @@ static void test_person(void **state)
     assert_string_equal(evaltest_value(&t, "gsm8k"), "81.5");
     assert_string_equal(evaltest_value(&t, "ppl"), "5.1");
     assert_true(t.result.satisfied);
-    assert_non_null(strstr(t.asked.s, "'gsm8k' has to be 83 less 2.0. Its value, bad, or stop?"));
+    assert_non_null(strstr(t.asked.s, "its value on 'gsm8k' (wanted: at least 83 - 2.0), or bad, or stop: "));
     assert_non_null(strstr(t.asked.s, t.model));
     assert_non_null(strstr(t.asked.s, "try 3 (standing_high_7)"));
     assert_non_null(strstr(t.asked.s, "a number is wanted"));
     assert_non_null(
-        strstr(t.asked.s, "'ppl' has to be at most +2% of the float model's. Its value and the float model's"));
+        strstr(t.asked.s, "its value on 'ppl' (wanted: at most 2% above the float model's) and the float model's behind it"));
     evaltest_close(&t);
 }
 
