@@ -61,15 +61,16 @@ static const ConfigDefault defaults[] = {
     {.key = NULL},
 };
 
-/* Sub-graphs of the peer's adapter (specs/outlier_suppression.md 2.4): only its awq has them. */
-static const SubgraphFold folds[] = {
-    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",
-     .targets = {"self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"}, .users = SUBGRAPH_AWQ},
-    {.type = SUBGRAPH_NORM_LINEAR, .source = "post_attention_layernorm", .targets = {"mlp.gate_proj", "mlp.up_proj"},
-     .users = SUBGRAPH_AWQ},
-    {.type = SUBGRAPH_UP_DOWN, .source = "mlp.up_proj", .targets = {"mlp.down_proj"}, .users = SUBGRAPH_AWQ},
-    {.source = NULL},
-};
+/* Sub-graphs of the peer's adapters (specs/outlier_suppression.md 2.4): qwen2's are for awq alone, qwq's for iter_smooth. */
+#define FOLDS(user, name)                                                                                                      \
+    {.type = SUBGRAPH_NORM_LINEAR, .source = "input_layernorm",                                                                \
+     .targets = {"self_attn.k_proj", "self_attn.q_proj", "self_attn.v_proj"}, .users = user, .pedigree = name},                \
+        {.type = SUBGRAPH_NORM_LINEAR, .source = "post_attention_layernorm", .targets = {"mlp.gate_proj", "mlp.up_proj"},      \
+         .users = user, .pedigree = name},                                                                                     \
+    {                                                                                                                          \
+        .type = SUBGRAPH_UP_DOWN, .source = "mlp.up_proj", .targets = {"mlp.down_proj"}, .users = user, .pedigree = name       \
+    }
+static const SubgraphFold folds[] = {FOLDS(SUBGRAPH_AWQ, NULL), FOLDS(SUBGRAPH_ITER, "qwq"), {.source = NULL}};
 
 static const TurnSpec turn = {.heads = TURN_HEADS_SHIFTED, .pedigree = "qwq", .online = true};
 

@@ -282,11 +282,21 @@ static void add_line(SubgraphMaker *k, const SubgraphMaker *ours, int unit, cons
     set_targets(k, g, targets, n);
 }
 
+/* Whether a line is in the table of the adapter that the model is opened with. */
+static bool is_in_table(const Model *m, const SubgraphFold *f, SubgraphUser user)
+{
+    bool named = false;
+    for (const SubgraphFold *other = m->arch->folds; other->source; other++)
+        named = named || (other->pedigree && strcmp(other->pedigree, m->pedigree) == 0);
+    bool own = f->pedigree ? strcmp(f->pedigree, m->pedigree) == 0 : !named;
+    return own && f->users & user;
+}
+
 static void make_table(SubgraphMaker *k, const SubgraphMaker *ours, int unit, SubgraphUser user)
 {
     for (const SubgraphFold *f = k->m->arch->folds; f->source; f++) {
         bool each = strstr(f->source, "%d") != NULL;
-        for (int e = 0; (f->users & user) && e < (each ? k->m->cfg.moe.experts : 1); e++)
+        for (int e = 0; is_in_table(k->m, f, user) && e < (each ? k->m->cfg.moe.experts : 1); e++)
             add_line(k, ours, unit, f, e);
     }
 }
@@ -304,10 +314,10 @@ static void make_found(SubgraphMaker *k, const SubgraphMaker *ours)
     }
 }
 
-static bool has_table(const Arch *a, SubgraphUser user)
+static bool has_table(const Model *m, SubgraphUser user)
 {
-    for (const SubgraphFold *f = a->folds; f && f->source; f++)
-        if (f->users & user)
+    for (const SubgraphFold *f = m->arch->folds; f && f->source; f++)
+        if (is_in_table(m, f, user))
             return true;
     return false;
 }
@@ -316,7 +326,7 @@ Status subgraphs_of_unit(const Model *m, int unit, SubgraphUser user, Arena *a, 
                          Error *err)
 {
     SubgraphMaker ours = {.m = m, .unit = &m->units[unit], .arena = a, .st = ST_OK}, peer = ours;
-    bool table = user != SUBGRAPH_OURS && has_table(m->arch, user);
+    bool table = user != SUBGRAPH_OURS && has_table(m, user);
     make_ours(&ours, &m->units[unit]);
     if (table && unit < m->cfg.layers) /* no adapter has lines for multi-token prediction */
         make_table(&peer, &ours, unit, user);

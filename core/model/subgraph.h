@@ -82,6 +82,7 @@ typedef struct SubgraphFold {
     const char *source;     /* NULL: none */
     const char *targets[4]; /* statistics are taken at the first */
     unsigned users;         /* SubgraphUser: who has the line */
+    const char *pedigree;   /* only in the table of this name of the row's; NULL: in those that no line names */
     bool group_max;
 } SubgraphFold;
 

@@ -257,5 +257,6 @@ const ProcessorType processor_adapt_rotation = {
     .first = true,
     .prior = true,
     .settings = settings,
+    .changes = true,
     .run = &run,
 };

@@ -136,4 +136,4 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
 }
 
 static const Processor run = {SMOOTH_PROCESSOR, .start = start, .hash = hash};
-const ProcessorType processor_awq = {.name = "awq", .object = &object, .settings = settings, .run = &run};
+const ProcessorType processor_awq = {.name = "awq", .object = &object, .settings = settings, .changes = true, .run = &run};

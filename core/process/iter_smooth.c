@@ -118,7 +118,8 @@ static Status iter_start(void **self, const ProcessorCtx *ctx, Error *err)
 
 static const Processor iter_run = {SMOOTH_PROCESSOR, .start = iter_start, .hash = hash};
 const ProcessorType processor_iter_smooth = {
-    .name = "iter_smooth", .object = &iter_object, .settings = iter_settings, .run = &iter_run};
+    .name = "iter_smooth", .object = &iter_object, .settings = iter_settings, .changes = true,
+    .run = &iter_run};
 
 /* ---- smooth_quant ---- */
 
@@ -147,4 +148,5 @@ static Status quant_start(void **self, const ProcessorCtx *ctx, Error *err)
 
 static const Processor quant_run = {SMOOTH_PROCESSOR, .start = quant_start, .hash = hash};
 const ProcessorType processor_smooth_quant = {
-    .name = "smooth_quant", .object = &quant_object, .settings = quant_settings, .run = &quant_run};
+    .name = "smooth_quant", .object = &quant_object, .settings = quant_settings, .changes = true,
+    .run = &quant_run};

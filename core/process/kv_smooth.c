@@ -203,22 +203,6 @@ static void end(void *self)
     free(s);
 }
 
-/* Whether scales of cached keys are found before this step changes them. */
-static bool cache_stands_before(const Recipe *r, const RecipeStep *me)
-{
-    const int stages = r ? recipe_stages(r) : 0;
-    const RecipeStage *main = stages ? recipe_stage(r, stages - 1) : NULL;
-    for (int u = 0; main && u < main->nunits; u++)
-        for (int k = 0; k < main->units[u].nsteps; k++) {
-            const RecipeStep *s = &main->units[u].steps[k];
-            if (s == me)
-                return false;
-            if (s->processor == &processor_dynamic_cache)
-                return true;
-        }
-    return false;
-}
-
 static Status start(void **self, const ProcessorCtx *ctx, Error *err)
 {
     const Model *m = ctx->model;
@@ -230,9 +214,6 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
                     .on = mem_zarray((size_t)m->cfg.layers, sizeof *s->on)};
     if (!s->on)
         return error_nomem(err, "kv_smooth");
-    if (!s->peer && cache_stands_before(ctx->work->recipe, ctx->step))
-        return error_set(err, ST_DATA, "line %d: kv_smooth stands behind dynamic_cache, whose scales would be of the keys "
-                         "before it: put kv_smooth first", ctx->step->line);
     return select_layers(s, ctx->work, err);
 }
 
@@ -293,5 +274,6 @@ const ProcessorType processor_kv_smooth = {
     .name = "kv_smooth",
     .object = &object,
     .settings = settings,
+    .changes = true,
     .run = &run,
 };

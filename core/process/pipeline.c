@@ -18,6 +18,18 @@ static Status plan_room(Plan *p, size_t steps, size_t items, Error *err)
     return p->steps && p->passes ? ST_OK : error_nomem(err, "the recipe's processors");
 }
 
+/* What changes the model stands before what looks at it. The original's cache scales may be of keys and values as they were. */
+static Status check_before(const Pipeline *p, const Plan *plan, const RecipeStep *s, Error *err)
+{
+    for (int i = 0; i < plan->nsteps && s->processor->changes; i++) {
+        const PipelineStep *at = &plan->steps[i];
+        if (at->entry >= 0 || (!p->work.peer && !(at->row->needs & PROCESSOR_TURN)))
+            return error_set(err, ST_DATA, "line %d: '%s' has to stand before '%s': it changes what is %s by then", s->line, s->type,
+                             at->type, at->entry >= 0 ? "quantized" : "looked at");
+    }
+    return ST_OK;
+}
+
 static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int item, bool prior, Error *err)
 {
     const Processor *row = s->processor ? s->processor->run : NULL;
@@ -27,6 +39,7 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
     if (!runs)
         return error_set(err, ST_DATA, "line %d: processor '%s' is not run by this build%s", s->line, s->type,
                          row ? " in a prior stage" : "");
+    RETURN_IF_ERROR(check_before(p, plan, s, err));
     if (s->processor->levels && (s->entry < 0 || s->entry >= p->work.nlevels))
         return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
     PipelineStep *step = &plan->steps[plan->nsteps++];
@@ -35,15 +48,31 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
                                                    .prior = prior}, err);
 }
 
+/* The original's group is one forward for all that stand in it: what one of them changes the others have looked at already. */
+static Status check_group(const RecipeUnit *u, Error *err)
+{
+    for (int k = 0; u->nsteps > 1 && k < u->nsteps; k++) {
+        const RecipeStep *s = &u->steps[k];
+        const Processor *row = s->processor ? s->processor->run : NULL;
+        if (row && (row->needs & PROCESSOR_TURN) && !(row->needs & PROCESSOR_AHEAD))
+            return error_set(err, ST_DATA, "line %d: in the original a group shares one forward, so '%s' in it changes what the "
+                             "others have looked at: put it before the group, or leave --compat peer out", s->line, s->type);
+    }
+    return ST_OK;
+}
+
 static Status list_steps(const Pipeline *p, Plan *plan, const RecipeStage *stage, bool prior, Error *err)
 {
     size_t n = 0;
     for (int i = 0; i < stage->nunits; i++)
         n += (size_t)stage->units[i].nsteps;
     RETURN_IF_ERROR(plan_room(plan, n, (size_t)stage->nunits, err));
-    for (int i = 0; i < stage->nunits; i++)
+    for (int i = 0; i < stage->nunits; i++) {
+        if (p->work.peer)
+            RETURN_IF_ERROR(check_group(&stage->units[i], err));
         for (int k = 0; k < stage->units[i].nsteps; k++)
             RETURN_IF_ERROR(add_step(p, plan, &stage->units[i].steps[k], i, prior, err));
+    }
     return ST_OK;
 }
 

@@ -80,5 +80,6 @@ const ProcessorType processor_quarot = {
     .object = &object,
     .first = true,
     .settings = settings,
+    .changes = true,
     .run = &run,
 };

@@ -162,12 +162,35 @@ void rotating_end(Rotating *r)
 
 /* ---- the run ---- */
 
+/* *all <- *all r, NULL: r. */
+static Status turn_on(Rotation **all, const Rotation *r, Error *err)
+{
+    if (!*all) {
+        *all = rotation_share(r);
+        return ST_OK;
+    }
+    int64_t n = rotation_size(r);
+    float *m = mem_array((size_t)(n * n), sizeof *m), *scratch = mem_aligned((size_t)rotation_bytes(r), 1);
+    Rotation *both = NULL;
+    Status st = m && scratch ? rotation_rows(*all, m, err) : error_nomem(err, "a rotation");
+    if (st == ST_OK) {
+        rotation_right(r, m, n, n, n, scratch);
+        st = rotation_dense(&both, m, n, err);
+        m = NULL;
+    }
+    free(m);
+    free(scratch);
+    RETURN_IF_ERROR(st);
+    rotation_free(*all);
+    *all = both;
+    return ST_OK;
+}
+
 Status rotating_begin(Rotating *r, const UnitRun *u, const Rotation *stream, Error *err)
 {
     turns_free(&r->turns);
     RETURN_IF_ERROR(rotmap_turns(r->m, r->peer, r->set->block, stream, &r->turns, err));
-    rotation_free(*u->turned);
-    *u->turned = rotation_share(r->turns.r[TURN_STREAM]);
+    RETURN_IF_ERROR(turn_on(u->turned, r->turns.r[TURN_STREAM], err));
     return turn_model(r->m, u->overlay, &r->turns, r->peer, -1, err);
 }
 

@@ -172,8 +172,11 @@ static Status select_unit(Smooth *s, const Lists *l, int unit, const char **some
 {
     Subgraph *all;
     int n, kept = 0;
-    RETURN_IF_ERROR(subgraphs_of_unit(s->m, unit, s->peer ? s->method->user : SUBGRAPH_OURS, &s->arena, &all, &n, NULL,
+    bool table;
+    RETURN_IF_ERROR(subgraphs_of_unit(s->m, unit, s->peer ? s->method->user : SUBGRAPH_OURS, &s->arena, &all, &n, &table,
                                       err));
+    if (s->peer && s->method->user == SUBGRAPH_AWQ && !table) /* the one that finds none by itself */
+        return error_set(err, ST_DATA, "the original has no awq for %s: leave --compat peer out", s->m->arch->title);
     Subgraph *g = arena_alloc(&s->arena, ((size_t)n + 1) * sizeof *g);
     *some = n && !*some ? all[0].key : *some;
     for (int i = 0; i < n; i++)

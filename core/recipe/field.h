@@ -145,6 +145,7 @@ struct ProcessorType {
     bool levels;                 /* each of its mappings is a level of the assignment: linear_quant */
     bool first;                  /* has to stand before all that aren't: it turns the model, whose inputs the others look
                                   * at */
+    bool changes;                /* it changes what linears read or are: has to stand before those with `levels` */
     bool anywhere;               /* it looks at no inputs and changes none that others look at: it may stand before and behind
                                   * those with `first` */
     bool prior;                  /* may stand in a prior stage: what it does is in the model afterwards */

@@ -172,25 +172,34 @@ static void check_item(Check *c, const YamlNode *item)
     check_pop(c, was);
 }
 
-/* What turns the model stands before what looks at it. *before: the first that does, NULL: none so far. */
-static void check_order(Check *c, const YamlNode *list, const char **before, bool report)
+/* What the list has had so far: the first type that looks at inputs, the first that quantizes; NULL: none. */
+typedef struct Before {
+    const char *looks, *quantizes;
+} Before;
+
+/* What turns the model stands before what looks at it, and what changes it before what quantizes it. */
+static void check_order(Check *c, const YamlNode *list, Before *before, bool report)
 {
     for (int i = 0; list && list->kind == YAML_SEQ && i < list->count; i++) {
         const YamlNode *item = list->items[i], *type = item->kind == YAML_MAP ? yaml_get(item, "type") : NULL;
         if (node_is(type, "group")) /* within it, its own list was looked at */
-            check_order(c, yaml_get(item, "configs"), before, report && *before);
+            check_order(c, yaml_get(item, "configs"), before, report && before->looks);
         const ProcessorType *p = type && type->kind == YAML_STR ? processor_find(c->r->rows, type->text) : NULL;
         p = p && p->anywhere ? NULL : p;
-        if (p && p->first && *before && report)
+        if (p && p->first && before->looks && report)
             check_block(c, item, "'%s' has to stand before '%s': a model is turned before its inputs are looked at", p->name,
-                        *before);
-        *before = *before || !p || p->first ? *before : p->name;
+                        before->looks);
+        else if (p && p->changes && before->quantizes && report)
+            check_block(c, item, "'%s' has to stand before '%s': it changes what is quantized by then", p->name,
+                        before->quantizes);
+        before->looks = before->looks || !p || p->first ? before->looks : p->name;
+        before->quantizes = before->quantizes || !p || !p->levels ? before->quantizes : p->name;
     }
 }
 
 void check_processors(Check *c, const YamlNode *v, const Field *f)
 {
-    const char *before = NULL;
+    Before before = {.looks = NULL};
     check_items(c, v, f, check_item);
     check_order(c, v, &before, true);
 }

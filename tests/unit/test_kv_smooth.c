@@ -126,8 +126,6 @@ static void what_has_no_keys_is_named(void **state)
     refused("tests/golden/models/deepseek_v4/fp32", "[{type: kv_smooth}]", "one vector that is key and value");
     refused("tests/golden/models/llama/fp32", "[{type: kv_smooth, include: ['*.mlp']}]",
             "kv_smooth selects no attention: its patterns are of modules such as 'model.layers.");
-    refused("tests/golden/models/llama/fp32", "[{type: dynamic_cache, qconfig: {scope: per_channel, dtype: int8, symmetric: false, "
-            "method: minmax}}, {type: kv_smooth}]", "line 3: kv_smooth stands behind dynamic_cache");
 }
 
 /* ---- which layers ---- */

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "math/rotation.h"
 #include "recipe/field.h"
 #include "run/source.h"
@@ -225,6 +226,40 @@ static void inputs_are_turned_by_the_recorded_matrices(void **state)
     recorded_close(&r);
 }
 
+/* Two of them: the stream is turned by their product, and states of the changed model are told so. */
+static void turns_add_up(void **state)
+{
+    (void)state;
+    enum { N = 64 };
+    TestRun base;
+    Folded f;
+    Error err;
+    int64_t n;
+    test_run_open(&base, "tests/golden/models/qwen3/fp32", ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens((const int[]){14}, 1, base.m->cfg.vocab, 3);
+    ok(folded_run(&f, &base, "[{type: quarot, block_size: 2}, {type: quarot, block_size: 4}]", false, t, &err), &err);
+    float *want = folded_logits(base.r, t, &n), *got = folded_logits(f.r, t, &n), product[N * N], m[N * N];
+    assert_true(test_worst(want, got, n) <= 1e-5);
+    Rotation *a, *b;
+    assert_true(base.m->cfg.hidden <= N);
+    const int64_t d = base.m->cfg.hidden;
+    ok(rotation_hadamard(&a, d, 2, &err), &err);
+    ok(rotation_hadamard(&b, d, 4, &err), &err);
+    float *scratch = mem_aligned((size_t)rotation_bytes(b), 1);
+    ok(rotation_rows(a, product, &err), &err);
+    rotation_right(b, product, d, d, d, scratch);
+    ok(rotation_rows(pipeline_turned(f.p), m, &err), &err);
+    assert_true(test_worst(product, m, d * d) < 1e-6);
+    free(scratch);
+    rotation_free(a);
+    rotation_free(b);
+    free(want);
+    free(got);
+    folded_fini(&f);
+    test_tokens_free(t);
+    test_run_close(&base);
+}
+
 /* ---- every family ---- */
 
 /* Of heads and widths of any size: blocks of 2. What can't be turned says why, and nothing else can't. */
@@ -280,6 +315,12 @@ static const struct {
 } refusals[] = {
     {"qwen3", "[{type: kv_smooth}, {type: quarot}]", "'quarot' has to stand before 'kv_smooth'", false},
     {"qwen3", "[" QUANT ", {type: quarot}]", "'quarot' has to stand before 'linear_quant'", false},
+    {"qwen3", "[" QUANT ", {type: iter_smooth}]", "'iter_smooth' has to stand before 'linear_quant': it changes what is quantized", false},
+    {"qwen3", "[" QUANT ", {type: iter_smooth}]", "'iter_smooth' has to stand before 'linear_quant'", true},
+    {"qwen3", "[{type: dynamic_cache, qconfig: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}, {type: iter_smooth}]",
+     "'iter_smooth' has to stand before 'dynamic_cache': it changes what is looked at", false},
+    {"qwen3", "[{type: dynamic_cache, qconfig: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}, {type: kv_smooth}]",
+     "'kv_smooth' has to stand before 'dynamic_cache'", false},
     {"llama", "[{type: quarot}]", "head_dim 10: no Hadamard matrix of size 10", false},
     {"qwen3", "[{type: quarot, block_size: 64}]", "blocks of 64 don't divide size", false},
     {"qwen3", "[{type: quarot, online: true, max_tp_size: 4}]", "max_tp_size 4", false},
@@ -288,6 +329,9 @@ static const struct {
     {"deepseek_v3", "[{type: quarot, online: true, max_tp_size: 1, block_size: 2}]", "no heads that can be mixed", false},
     {"qwen3_next", "[{type: quarot, online: true, max_tp_size: 1, block_size: 2}]", "no heads that can be mixed", false},
     {"mistral", "[{type: quarot, block_size: 2}]", "the original has no rotation for Mistral", true},
+    {"llama", "[{type: awq, weight_qconfig: {dtype: int4, scope: per_channel, symmetric: true, method: minmax}}]",
+     "the original has no awq for Llama", true},
+    {"qwen3", "[{type: group, configs: [{type: iter_smooth}, " QUANT "]}]", "a group shares one forward, so 'iter_smooth'", true},
 };
 
 static void what_cannot_be_is_refused_before_the_run(void **state)
@@ -326,6 +370,11 @@ static void order_is_checked_with_the_recipe(void **state)
         {"[{type: group, configs: [" QUANT ", {type: quarot}]}]", false},
         {"[{type: group, configs: [" QUANT "]}, {type: quarot}]", false},
         {"[{type: kv_smooth}, {type: group, configs: [{type: quarot}]}]", false},
+        {"[{type: quarot}, {type: iter_smooth}, {type: kv_smooth}, " QUANT "]", true},
+        {"[" QUANT ", {type: iter_smooth}]", false},
+        {"[{type: group, configs: [" QUANT ", {type: kv_smooth}]}]", false},
+        {"[{type: online_quarot}, {type: quarot}, " QUANT "]", true},
+        {"[" QUANT ", {type: online_quarot}]", true},
     };
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         char text[1024];
@@ -335,7 +384,7 @@ static void order_is_checked_with_the_recipe(void **state)
         int n = snprintf(text, sizeof text, "apiversion: modelslim_v1\nspec:\n  process: %s\n", lists[i].process);
         ok(recipe_parse(&r, &recipe_rows, text, (size_t)n, "a test", NULL, &err), &err);
         bool runs = recipe_can_run(r, &why);
-        if (runs != lists[i].runs || (!runs && !strstr(str_text(&why), "'quarot' has to stand before")))
+        if (runs != lists[i].runs || (!runs && !strstr(str_text(&why), "has to stand before")))
             fail_msg("%s: %s", lists[i].process, str_text(&why));
         str_free(&why);
         recipe_free(r);
@@ -347,6 +396,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recordings_are_reproduced),
         cmocka_unit_test(inputs_are_turned_by_the_recorded_matrices),
+        cmocka_unit_test(turns_add_up),
         cmocka_unit_test(families_keep_their_logits),
         cmocka_unit_test(what_cannot_be_is_refused_before_the_run),
         cmocka_unit_test(order_is_checked_with_the_recipe),

@@ -288,19 +288,20 @@ static void recorded_runs_are_reproduced(void **state)
     assert_int_equal(bad, 0);
 }
 
-/* Runs that fail in the peer: here they end well. */
+/* Runs that fail in the peer: here they end well, in its arithmetic, too, where there is nothing to compare them with. */
 static void runs_that_fail_in_the_peer(void **state)
 {
     (void)state;
-    static const char *const names[] = {"awq_w4a8"};
+    static const char *const names[] = {"awq_w4a8", "awq_w4a8"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         GoldenRun g;
         SaveResult res;
         Error err = {0};
         char *dir = temp_folder(), target[512];
-        golden_open(&g, names[i], false, 2);
+        const bool peer = i % 2;
+        golden_open(&g, names[i], peer, 2);
         snprintf(target, sizeof target, "%s", temp_path(dir, "out"));
-        ok(golden_run(&g, target, false, &res, &err), &err);
+        ok(golden_run(&g, target, peer, &res, &err), &err);
         assert_int_equal(res.quantized, g.b.m->nlinears);
         golden_close(&g);
         temp_remove(dir);

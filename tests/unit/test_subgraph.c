@@ -230,6 +230,38 @@ static void units_have_what_their_blocks_tell(void **state)
     }
 }
 
+/* One architecture, two adapters of the original's: QwQ's lines are for iter_smooth, the others' for awq. */
+static void names_of_one_row_have_tables_of_their_own(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        SubgraphUser user;
+        int n, up_down;
+        bool table;
+    } all[] = {
+        {"QwQ-32B", SUBGRAPH_ITER, 3, 1, true},     {"QwQ-32B", SUBGRAPH_AWQ, 2, 0, false},
+        {"QwQ-32B", SUBGRAPH_FLEX, 2, 0, false},    {"Qwen2-7B", SUBGRAPH_ITER, 2, 0, false},
+        {"Qwen2-7B", SUBGRAPH_AWQ, 3, 1, true},     {"Qwen2.5-7B-Instruct", SUBGRAPH_AWQ, 3, 1, true},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        Model *m;
+        Arena a = {0};
+        Subgraph *g;
+        Error err = {0};
+        int n, up_down = 0;
+        bool table;
+        assert_int_equal(model_open(&m, "tests/golden/models/qwen2/fp32", all[i].type, &err), ST_OK);
+        assert_int_equal(subgraphs_of_unit(m, 0, all[i].user, &a, &g, &n, &table, &err), ST_OK);
+        for (int k = 0; k < n; k++)
+            up_down += g[k].type == SUBGRAPH_UP_DOWN;
+        if (n != all[i].n || up_down != all[i].up_down || table != all[i].table)
+            fail_msg("%s, user %d: %d sub-graphs, %d of them up-down", all[i].type, (int)all[i].user, n, up_down);
+        arena_free(&a);
+        model_free(m);
+    }
+}
+
 /* ---- over all recorded models ---- */
 
 /* A channel of a fold is one row of its source. */
@@ -332,6 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(units_have_what_their_blocks_tell),
+        cmocka_unit_test(names_of_one_row_have_tables_of_their_own),
         cmocka_unit_test(every_input_belongs_to_one),
         cmocka_unit_test(what_is_joined_has_two_norms),
     };
