@@ -331,7 +331,8 @@ def deepseek_v4():
 
 
 def main():
-    dense("default", config("llama", 4096, 14336, 32, 32, 8, 128256))
+    dense("default", config("mistral", 4096, 14336, 32, 32, 8, 128256))
+    dense("llama", config("llama", 4096, 14336, 32, 32, 8, 128256))
     dense("qwen2", config("qwen2", 3584, 18944, 28, 28, 4, 152064), bias=True)
     for folder in ("qwen2_5", "qwq"):
         dense(folder, config("qwen2", 5120, 27648, 64, 40, 8, 152064), bias=True)

@@ -464,6 +464,8 @@ static const struct {
     {"default", "w4a8c8", "default-w4a8c8"},
     {"default", "w8a8s", "default-w8a8s"},
     {"default", "w4a4", "default-w4a4-mxfp4"},
+    {"llama", "w8a8", "llama-w8a8"},
+    {"llama", "w4a8", "default-w4a8-dynamic"},
     {"qwen2", "w8a8", "qwen2-w8a8"},
     {"qwen2", "w8a16", "default-w8a16"},
     {"qwen2_5", "w4a8", "qwen2_5-w4a8"},
