@@ -45,7 +45,7 @@ one() {
     generate)
         case " $*" in *" --prompt "* | *" --prompts"* | *" --prompt="*) ;; *) set -- --prompt "The old house" "$@" ;; esac
         case " $*" in *" --max-tokens"*) ;; *) set -- --max-tokens 3 "$@" ;; esac
-        case " $*" in *" --float"*) in_session "generate --prompt 'The old house' --max-tokens 3 $*" ;; *" --model_path"*) s generate "$@" ;; *) s generate $M "$@" ;; esac ;;
+        case " $*" in *" --float"*) in_session "generate --prompt She $(echo "$*" | sed 's/--prompt The old house//')" ;; *" --model_path"*) s generate "$@" ;; *) s generate $M "$@" ;; esac ;;
     tokenize) s tokenize "$@" ;;
     shell) printf "exclude *.0.mlp.down_proj\nhistory\n" | s shell $M "$@" ;;
     resume) s resume "$@" ;;

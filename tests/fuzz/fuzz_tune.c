@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "evaluate/task.h"
 #include "fuzz.h"
 #include "io/file.h"
 #include "tune/history.h"
@@ -86,3 +87,34 @@ static const char *const answer_seeds[] = {"tests/fuzz/seeds/answers*.yaml", "te
 static const char *const answer_words[] = {"accuracies: []\n", "- dataset: d\n", "    accuracy: '1'\n", "ours: {bytes: -1, linears: 1e30}\n", "is_satisfied: true\n",
                                            "\"rows\": [", "\"patterns\": [\"a\"]", "{\"key\": \"key\"", "&a ", "*a", NULL};
 const FuzzTarget fuzz_answers = {.name = "answers", .seeds = answer_seeds, .words = answer_words, .take = 3000, .run = run_answers};
+
+/* A file of questions, and its own lines as replies. */
+static void run_questions(int variant, const uint8_t *data, size_t n)
+{
+    TaskFile *t;
+    Error err = {0};
+    fuzz_put("questions.jsonl", data, n);
+    Status st = task_open(&t, fuzz_path("questions.jsonl"), variant & 1 ? TASK_EXACT : TASK_CHOICE, variant >> 4 & 3, &err);
+    fuzz_error(st, &err);
+    for (int i = 0; st == ST_OK && i < t->n; i++) {
+        const TaskItem *q = &t->item[i];
+        const TaskSet set = {.kind = TASK_EXACT, .match = (TaskMatch)((variant >> 1 & 3) % TASK_MATCHES),
+                             .extract = variant & 8 ? "(\\d+)|\\w+$" : NULL};
+        bool right;
+        Str prompt = {0};
+        task_prompt(q, &prompt);
+        if (q->choices && (q->right < 0 || q->right >= q->choices || q->choices < 2))
+            fuzz_bad("an answer that is no choice", q->question);
+        if (q->answers)
+            fuzz_error(exact_match(&set, q, str_text(&prompt), &right, &err), &err);
+        str_free(&prompt);
+    }
+    if (st == ST_OK)
+        task_free(t);
+}
+
+static const char *const question_seeds[] = {"tests/fuzz/seeds/questions*.jsonl", NULL};
+static const char *const question_words[] = {
+    "\"question\":\"q\"", "\"choices\":[\"a\",\"b\"]", "\"answer\":1", "\"answer\":true", "\"answer\":\"#### 7\"", "{\"text\":[\"a\"],\"label\":[\"A\"]}",
+    "\"endings\":", "\"option1\":\"x\"", "\"answers\":[1,\"b\"]", "\"label\":\"B\"", "1e300", "\n", "-1", NULL};
+const FuzzTarget fuzz_questions = {.name = "questions", .seeds = question_seeds, .words = question_words, .take = 3000, .run = run_questions};
