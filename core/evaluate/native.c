@@ -385,13 +385,21 @@ static Status add_set(Run *r, const Expectation *e, const TaskSet *set, EvalResu
     return eval_result_add(out, &a, err);
 }
 
+/* By the six digits that are told. */
+static bool figure_text(double v, Decimal *out)
+{
+    char text[40];
+    int n = snprintf(text, sizeof text, "%.6g", v);
+    return decimal_parse(text, (size_t)n, out);
+}
+
 static Status add_figure(const Run *r, const Figure *f, EvalResult *out, Error *err)
 {
     Accuracy a = {.error = f->error(&r->effect), .has_base = f->base != NULL};
     snprintf(a.dataset, sizeof a.dataset, "%s", f->name);
-    if (!decimal_of(f->value(&r->effect), &a.value))
+    if (!figure_text(f->value(&r->effect), &a.value))
         return eval_says(out, EVAL_BAD, "%s is no number", f->name);
-    a.has_base = f->base && decimal_of(f->base(&r->effect), &a.base);
+    a.has_base = f->base && figure_text(f->base(&r->effect), &a.base);
     return eval_result_add(out, &a, err);
 }
 

@@ -768,6 +768,20 @@ static Status evaluate_measure(void *ctx, const EvalTrial *t, bool full, Effect 
     return st;
 }
 
+/* EvalKit.texts: the same. */
+static Status evaluate_texts(void *ctx, const EvalTrial *t, Pipeline *p, const TokenSet **calib, Error *err)
+{
+    Kit *k = ctx;
+    Job *j = k->job;
+    (void)t;
+    *calib = NULL;
+    if (pipeline_last_data(p) >= 0) {
+        RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
+        *calib = k->calib;
+    }
+    return ensure_priors(k, j, p, err);
+}
+
 static Status evaluate(Kit *k, Job *j, Error *err)
 {
     EvaluateJob *e = &j->evaluate;
@@ -775,7 +789,7 @@ static Status evaluate(Kit *k, Job *j, Error *err)
     const EvalKit kit = {.model = j->model, .model_path = j->model->path, .pool = k->pool, .mem = mem_limit(j),
                          .arith = j->opt.arith, .peer = j->opt.peer, .work_dir = e->work_dir, .cancel = &j->cancel,
                          .progress = evaluate_progress, .log = evaluate_log, .ask = j->opt.asks ? evaluate_ask : NULL,
-                         .measure = evaluate_measure, .ctx = k};
+                         .measure = evaluate_measure, .texts = evaluate_texts, .ctx = k};
     const EvalTrial trial = {.recipe = j->recipe, .level = j->level, .folder = e->folder, .number = e->number, .id = e->id};
     int64_t t0 = clock_ns();
     tell(k, e->type->name, 0, 0);
