@@ -202,15 +202,22 @@ static Status write_file(const History *h, const char *name, const Str *text, Er
     return st;
 }
 
-/* The newest entries that a file of YAML may hold. */
+/* The newest entries, as many as a file of YAML may hold. */
 static Status write_answers(const History *h, Error *err)
 {
-    enum { ENTRIES_MAX = 1000 };
     Str text = {0};
-    size_t from = h->nentries > ENTRIES_MAX ? h->nentries - ENTRIES_MAX : 0;
+    size_t from = h->nentries, bytes = 0;
+    while (from > 0) {
+        str_clear(&text);
+        tunehist_put_entry(h->entry[from - 1], h->o.peer, &text);
+        if ((bytes += text.len) > YAML_BYTES_MAX)
+            break;
+        from--;
+    }
+    str_clear(&text);
     for (size_t i = from; i < h->nentries; i++)
         tunehist_put_entry(h->entry[i], h->o.peer, &text);
-    if (h->nentries == 0)
+    if (from == h->nentries)
         str_puts(&text, "{}\n");
     Status st = write_file(h, "accuracy.yaml", &text, err);
     str_free(&text);

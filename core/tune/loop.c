@@ -318,6 +318,9 @@ static Status met(Loop *l, const Practice *p, Error *err)
     const char *scope = l->wish ? rank_scope_names[l->wish->scope] : "candidate";
     if (l->o.peer)
         finish(l, LOOP_MET, p, "practice %s", p->id);
+    else if (p->level == 0)
+        finish(l, LOOP_MET, p, "the demand is met with nothing more in float%s%s, after %d tr%s", p->anti[0] ? " and " : "", p->anti,
+               (int)l->ntries, l->ntries == 1 ? "y" : "ies");
     else
         finish(l, LOOP_MET, p, "the demand is met with %d %s%s in float%s%s, after %d tr%s", p->level, scope, plural(p->level),
                p->anti[0] ? " and " : "", p->anti, (int)l->ntries, l->ntries == 1 ? "y" : "ies");

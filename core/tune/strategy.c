@@ -21,7 +21,7 @@ struct Strategy {
     bool ranked;
     EvalResult *answer;    /* [nanswers] in order of the tries */
     size_t nanswers, answers_cap;
-    Practice **made;       /* [nmade] every practice once */
+    const Practice **made; /* [nmade] every practice once */
     size_t nmade, made_cap;
     size_t at;             /* of a replay: answers used so far */
     StrategyStep step;
@@ -147,7 +147,7 @@ bool play_ranking(Play *p, const RankWish *w, const RankRow **rows, int64_t *n)
 /* ---- practices ---- */
 
 /* A practice that was made before with the same text, or a new one. */
-static Status keep(Strategy *s, const char *id, DraftMade *m, const Practice **out, Error *err)
+static Status keep(Strategy *s, const char *id, int level, DraftMade *m, const Practice **out, Error *err)
 {
     for (size_t i = 0; i < s->nmade; i++)
         if (s->made[i]->len == m->doc.text.len && memcmp(s->made[i]->text, m->doc.text.s, m->doc.text.len) == 0) {
@@ -159,7 +159,7 @@ static Status keep(Strategy *s, const char *id, DraftMade *m, const Practice **o
     if (!p || !text || !name || !mem_grow(&s->made, &s->made_cap, s->nmade + 1, sizeof *s->made))
         return error_nomem(err, "a practice");
     *p = (Practice){.id = name, .text = text, .len = m->doc.text.len, .anti = m->anti, .patterns = m->doc.patterns,
-                    .npatterns = m->doc.npatterns};
+                    .npatterns = m->doc.npatterns, .level = level};
     s->made[s->nmade++] = p;
     *out = p;
     return ST_OK;
@@ -190,15 +190,13 @@ static Status practice_of(Strategy *s, const Draft *d, const Practice **out, Err
         snprintf(id, sizeof id, "%.180s_%.8s", name, hex);
     }
     st = make(s, d, id, &m, err);
-    if (st == ST_OK)
-        st = keep(s, id, &m, out, err);
-    practice_made_free(&m.doc);
-    RETURN_IF_ERROR(st);
     int level = 0;
     for (int64_t i = 0; i < d->n; i++)
         level += !d->in || d->in[i];
-    ((Practice *)(uintptr_t)*out)->level = level;
-    return ST_OK;
+    if (st == ST_OK)
+        st = keep(s, id, level, &m, out, err);
+    practice_made_free(&m.doc);
+    return st;
 }
 
 static void stop(Play *p, StepKind kind, const Draft *d, const char *text)

@@ -15,6 +15,7 @@
 #include "io/file.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/tune_stub.h"
+#include "tune/history.h"
 
 #define QCONFIG                                                                  \
     "qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, " \
@@ -286,6 +287,37 @@ static void entries_without_accuracies_are_dropped(void **state)
     temp_remove(dir);
 }
 
+/* Answers of many runs: the file stays one that can be read, and the newest are in it. */
+static void old_answers_make_room(void **state)
+{
+    (void)state;
+    char *dir = temp_folder();
+    Error err = {0};
+    HistoryOptions o = {.save_path = dir};
+    Str text = {0};
+    History *h;
+    size_t n;
+    assert_int_equal(dir_make(temp_path(dir, "history"), &err), ST_OK);
+    for (int i = 0; i < 8500; i++)
+        str_printf(&text, "key%d:\n  accuracies: [{dataset: d, accuracy: '1.00000000000000000000000000000000001', error: 0.25}]\n", i);
+    assert_true(text.len < YAML_BYTES_MAX);
+    temp_puts(temp_path(dir, "history/accuracy.yaml"), str_text(&text));
+    str_free(&text);
+    assert_int_equal(tunehist_open(&h, &o, &err), ST_OK);
+    HistoryAnswer a = {.bytes = 7};
+    assert_int_equal(tunehist_put(h, "new", &a, NULL, 0, &err), ST_OK);
+    tunehist_free(h);
+    free(temp_get(temp_path(dir, "history/accuracy.yaml"), &n));
+    assert_true(n <= YAML_BYTES_MAX && n > YAML_BYTES_MAX / 2);
+    assert_int_equal(tunehist_open(&h, &o, &err), ST_OK);
+    assert_non_null(tunehist_get(h, "new"));
+    assert_int_equal(tunehist_get(h, "new")->bytes, 7);
+    assert_non_null(tunehist_get(h, "key8499"));
+    assert_null(tunehist_get(h, "key0"));
+    tunehist_free(h);
+    temp_remove(dir);
+}
+
 static void a_folder_that_cannot_be_written(void **state)
 {
     (void)state;
@@ -453,6 +485,7 @@ int main(void)
         cmocka_unit_test(another_demand_judges_anew),
         cmocka_unit_test(broken_files_are_put_aside),
         cmocka_unit_test(entries_without_accuracies_are_dropped),
+        cmocka_unit_test(old_answers_make_room),
         cmocka_unit_test(a_folder_that_cannot_be_written),
         cmocka_unit_test(a_failed_evaluation_is_retried),
         cmocka_unit_test(garbage_is_an_answer),

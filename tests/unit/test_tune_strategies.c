@@ -127,7 +127,7 @@ static void few_rows(void **state)
     StubRun r;
     run(STANDING(THREE, "[" LINEAR "]") DEMAND, &w, &r); /* one block; with 0.9 none is needed */
     assert_int_equal(r.end, LOOP_MET);
-    assert_non_null(strstr(r.text, "0 blocks in float and iter_smooth(0.9)"));
+    assert_non_null(strstr(r.text, "nothing more in float and iter_smooth(0.9)"));
     stub_run_free(&r);
     w.nrank = 0;
     run(STANDING(THREE, "[" LINEAR "]") DEMAND, &w, &r); /* no block, and other suppressions are tried all the same */
