@@ -157,6 +157,8 @@ static void the_winner_is_kept(void **state)
         assert_true(w.kept >= 1);
         if (i == 1) /* in memory: only the result is written */
             assert_int_equal(w.written, 1);
+        else /* kept aside when it was found, not made once more */
+            assert_int_equal(w.quantized, w.evaluated);
         char *file = temp_get(temp_path(dir, "best_practice.yaml"), &n);
         assert_string_equal(file, str_text(&r.final));
         Recipe *recipe;
@@ -226,6 +228,7 @@ static void another_demand_judges_anew(void **state)
     stub_run(STANDING "evaluation: {type: memory, demand: {expectations: [{dataset: d, target: 70, tolerance: 0}, {dataset: e, at_most: 3}]}}\n",
              false, dir, &w, &r);
     assert_true(w.evaluated > before);
+    assert_int_equal(r.cached, 0);
     assert_int_equal(r.end, LOOP_NOT_MET);
     stub_run_free(&r);
     temp_remove(dir);
