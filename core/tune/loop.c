@@ -1,6 +1,6 @@
 #include "tune/loop.h"
 
-#include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,24 +145,54 @@ const char *loop_notes(const Loop *l)
     return str_text(&l->notes);
 }
 
-/* How far a result is from the demand, in shares of the targets; what lacks counts 1, garbage more than anything. */
+/* By how much an accuracy misses its expectation (below 0: is better), and the value that is asked for. */
+static double miss(const Expectation *e, const Accuracy *a, double *want)
+{
+    double is = decimal_value(&a->value), target = decimal_value(&e->target);
+    *want = e->relative ? decimal_value(&a->base) * (1 + target / 100) : e->at_most ? target : target - decimal_value(&e->tolerance);
+    return e->at_most ? is - *want : *want - is;
+}
+
+/* How far a result is from the demand, in shares of what is asked for; what lacks counts 1, garbage more than anything. */
 static double distance(const Loop *l, const EvalResult *r)
 {
     double sum = r->state == EVAL_DONE ? 0 : 1e9;
     for (int i = 0; i < l->nexpect; i++) {
         const Expectation *e = &l->expect[i];
         const Accuracy *a = eval_result_of(r, e->dataset);
+        double want;
         if (!a || (e->relative && !a->has_base)) {
             sum += 1;
             continue;
         }
-        double is = decimal_value(&a->value), target = decimal_value(&e->target);
-        double want = e->relative ? decimal_value(&a->base) * (1 + target / 100) : e->at_most ? target : target - decimal_value(&e->tolerance);
-        double off = e->at_most ? is - want : want - is, size = want < 0 ? -want : want;
+        double off = miss(e, a, &want), size = want < 0 ? -want : want;
         if (off > 0)
             sum += off / (size > 1e-12 ? size : 1e-12);
     }
     return sum;
+}
+
+const Accuracy *loop_borderline(const Loop *l, int i)
+{
+    const EvalResult *r = &l->tries[i].result;
+    for (int k = 0; k < l->nexpect && r->state == EVAL_DONE; k++) {
+        const Accuracy *a = eval_result_of(r, l->expect[k].dataset);
+        double want;
+        if (a && !(l->expect[k].relative && !a->has_base) && isfinite(a->error) && fabs(miss(&l->expect[k], a, &want)) < a->error)
+            return a;
+    }
+    return NULL;
+}
+
+static void warn_borderline(Loop *l)
+{
+    const Accuracy *a = loop_borderline(l, l->current);
+    char text[400];
+    if (!a)
+        return;
+    snprintf(text, sizeof text, "try %d: %.200s is nearer to what is demanded than its error of %.2g: whether it is met may be chance",
+             l->tries[l->current].number, a->dataset, a->error);
+    tell(l, 1, text);
 }
 
 /* Whether try a is a better answer than b. */
@@ -457,6 +487,7 @@ Status loop_evaluated(Loop *l, const EvalResult *r, Error *err)
     RETURN_IF_ERROR(tunehist_put(l->history, key, &a, l->expect, l->nexpect, err));
     RETURN_IF_ERROR(answered(l, t, key, err));
     l->phase = ASK;
+    warn_borderline(l);
     if (!l->o.peer && plan_evaluator(l->o.plan)->folder && t->result.satisfied && loop_best(l) == l->current)
         return keep_begins(l, KEEP, err);
     return ST_OK;

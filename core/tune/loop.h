@@ -108,6 +108,9 @@ int loop_tries(const Loop *l);
 const LoopTry *loop_try(const Loop *l, int i);
 /* The best so far: satisfied with the fewest bytes, else the closest; -1: none. */
 int loop_best(const Loop *l);
+/* An accuracy of a try that lies nearer to what is demanded of it than its error, so that the verdict may be chance; NULL: none
+ * does. */
+const Accuracy *loop_borderline(const Loop *l, int i);
 /* What the history of an earlier run came to: one line each (a changed model, data set or plan is named); "" is none. */
 const char *loop_notes(const Loop *l);
 

@@ -119,7 +119,7 @@ static void put_row(const Loop *l, int i, const LoopStep *done, Str *out)
         str_puts(out, " | ");
         trials_accuracy(&t->result, e[k].dataset, out);
     }
-    str_printf(out, " | %s%s | %.1f | %.1f | %s |\n", word_of(t), t->cached ? " (known before)" : "", t->seconds, t->result.seconds,
+    str_printf(out, " | %s%s%s | %.1f | %.1f | %s |\n", word_of(t), loop_borderline(l, i) ? ", within its error" : "", t->cached ? " (known before)" : "", t->seconds, t->result.seconds,
                trials_on_front(l, i) ? "yes" : "");
 }
 
@@ -242,8 +242,8 @@ static void put_try(const Loop *l, int i, Str *out)
     str_printf(out, "], \"linears\": %lld, \"linears_in_float\": %lld, \"bytes\": %llu, \"float_bytes\": %llu, ", (long long)t->linears,
                (long long)t->floats, (unsigned long long)t->bytes, (unsigned long long)t->float_bytes);
     put_key(out, "state", word_of(t));
-    str_printf(out, ", \"satisfied\": %s, \"known_before\": %s, \"on_front\": %s, ", t->known && t->result.satisfied ? "true" : "false",
-               t->cached ? "true" : "false", trials_on_front(l, i) ? "true" : "false");
+    str_printf(out, ", \"satisfied\": %s, \"known_before\": %s, \"on_front\": %s, \"within_error\": %s, ", t->known && t->result.satisfied ? "true" : "false",
+               t->cached ? "true" : "false", trials_on_front(l, i) ? "true" : "false", loop_borderline(l, i) ? "true" : "false");
     put_accuracies(&t->result, out);
     str_puts(out, ", \"quantize_seconds\": ");
     str_double(out, t->seconds);

@@ -140,6 +140,19 @@ static void reports_tell_all(void **state)
     reports_free(&r, &run);
 }
 
+/* 81.5 ± 0.3 where 81.75 is the least: nobody knows. */
+static void chance_is_told(void **state)
+{
+    (void)state;
+    Reports r;
+    StubRun run;
+    reports_of(PLAN("83.75"), &r, &run);
+    assert_non_null(strstr(str_text(&r.md), "| 81.50 ± 0.3 | 0.25 | missed, within its error |"));
+    assert_null(strstr(str_text(&r.md), "82.50 ± 0.3 | 0.25 | met, within its error"));
+    assert_non_null(strstr(run.log, ": a|b is nearer to what is demanded than its error of 0.3: whether it is met may be chance\n"));
+    reports_free(&r, &run);
+}
+
 static void a_missed_demand_names_the_closest(void **state)
 {
     (void)state;
@@ -158,6 +171,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(reports_tell_all),
+        cmocka_unit_test(chance_is_told),
         cmocka_unit_test(a_missed_demand_names_the_closest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
