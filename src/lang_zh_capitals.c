@@ -111,7 +111,7 @@ const LangText lang_zh_capitals[] = {
     {"Look at its answers: none cut at the longest length, timed out, empty or garbled.", "看它的回答：没有被截断、超时、空白或乱码。"},
     {"Lower where the weights suffer.", "权重受损时取更低的值。"},
     {"Measure", "实测"},
-    {"Measures few sets until the goal holds with the fewest bytes, then takes groups back one at a time (tune).", "测量少数几组，直到以最少字节达到目标，再逐组收回（tune）。"},
+    {"Measures few sets until the goal holds with the fewest bytes, then takes groups back one at a time (tune --until).", "测量少数方案，直到以最少字节满足目标，再逐个收回组（tune --until）。"},
     {"Measures what is open, calibrated without a text: those that move ranges alone, else the four that widen them most (calib loo). What is better without a text can go: calib drop, then S4c.", "去掉一条文本来校准，再测量当前方案：先试独自移动范围的文本，否则试扩大范围最多的四条（calib loo）。去掉后更好的文本可以拿掉：calib drop，然后 S4c。"},
     {"Metric", "指标"},
     {"Model", "模型"},

@@ -311,6 +311,7 @@ const LangText lang_zh_n_z[] = {
     {"that is for maps, of errors or of layers; d steps to them", "这用于误差图或层图；d 切换到它们"},
     {"that is the end; - zooms out", "已到尽头；- 缩小"},
     {"that was before %s came in: guide again (m) measures it against what is open", "那是在 %s 采用之前：guide again（m）对照当前状态重新测量"},
+    {"that was under another recipe or other data: guide again (m) searches under what is open", "那是在另一配方或另一数据下：guide again（m）在当前状态下搜索"},
     {"the answer for %s is noted", "%s 的回答已记下"},
     {"the changed set", "改动后的集合"},
     {"the check holds", "检查通过"},

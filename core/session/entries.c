@@ -387,6 +387,15 @@ void entry_guide(Session *s, const char *what, const char *item, const char *tex
     put(s, &b, true);
 }
 
+void entry_guide_search(Session *s, const char *item, const char *goal, const char *end, int tries, int measured, int64_t more)
+{
+    Str b = {0};
+    str_printf(&b, "{\"t\":\"guide\",\"do\":\"search\",\"item\":\"%s\",\"text\":", item);
+    str_json(&b, goal);
+    str_printf(&b, ",\"end\":\"%s\",\"tries\":%d,\"measured\":%d,\"more\":%lld}", end, tries, measured, (long long)more);
+    put(s, &b, true);
+}
+
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
 {
     int layer = (int)step->done - 1;

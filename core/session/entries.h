@@ -38,6 +38,9 @@ void entry_autotune(Session *s);                                 /* a tuning pla
 void entry_autotune_end(Session *s, bool stopped);
 /* Something was said of an entry of the guide, or tried. text may be NULL; ids of measurements, 0: none. */
 void entry_guide(Session *s, const char *what, const char *item, const char *text, int measured, int against);
+/* What a search came to: its end ("met"), after how many measurements, with which of them (id, 0: none), how many bytes more than the
+ * recipe gives. */
+void entry_guide_search(Session *s, const char *item, const char *goal, const char *end, int tries, int measured, int64_t more);
 
 /* Hands a record over, which it frees; what a person would miss makes the session worth keeping. */
 void entry_put(Session *s, Str *record, bool sync);

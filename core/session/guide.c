@@ -16,6 +16,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/sizes.h"
 #include "session/tuning.h"
 
 int guide_count(void)
@@ -214,20 +215,58 @@ void guide_ended(Session *s, int job, Status st)
     Guide *g = s->guide;
     for (int i = 0; g && guide_rows[i].id; i++) {
         GuideMark *m = &g->mark[i];
-        bool search = guide_rows[i].kind == GUIDE_SEARCH;
-        if (!m->job || (search ? s->tuning->state == TUNING_RUNS : m->job != job))
+        if (!m->job || m->job != job)
             continue;
         m->job = 0;
         g->version++;
-        if (search)
-            add_note(g, i, s->tuning->text, NULL);
-        if (search)
-            entry_guide(s, "note", guide_rows[i].id, s->tuning->text, 0, 0);
         if (st == ST_OK && guide_rows[i].kind == GUIDE_CALIB)
             tried_texts(s, g, i);
-        else if (st == ST_OK || search)
-            tried(s, g, i, search ? 0 : measured_id(s, &m->key), measured_id(s, &m->base));
+        else if (st == ST_OK)
+            tried(s, g, i, measured_id(s, &m->key), measured_id(s, &m->base));
     }
+}
+
+/* The measurement of the set that a search ended with: the best it tried, else what is open now. NULL: none. */
+static const Measured *set_of_search(const Session *s)
+{
+    const Tuning *t = s->tuning;
+    const Results *r = s->results;
+    for (size_t i = r->nmeasured; t->best >= 0 && i-- > 0;)
+        if (r->measured[i].effect.kl_mean == t->tries[t->best].effect.kl_mean && r->measured[i].effect.ppl_quant == t->tries[t->best].effect.ppl_quant)
+            return &r->measured[i];
+    return results_find(s, s->assignment->level, 0);
+}
+
+static void keep_search(Session *s, Guide *g, int item, const GuideSearch *search, int measured)
+{
+    GuideMark *m = &g->mark[item];
+    m->search = *search;
+    m->measured = measured;
+    m->against = 0;
+    m->tried = ++g->clock;
+    g->version++;
+    entry_guide_search(s, guide_rows[item].id, search->goal, guide_ends[search->end], search->tries, measured, search->more);
+}
+
+void guide_searched(Session *s)
+{
+    static const GuideEnd ends[] = {[TUNING_MET] = END_MET, [TUNING_MISSED] = END_MISSED, [TUNING_STOPPED] = END_STOPPED, [TUNING_FAILED] = END_FAILED};
+    const Tuning *t = s->tuning;
+    Guide *g = guide_of(s);
+    if (!g)
+        return;
+    const Measured *m = t->ntries ? set_of_search(s) : NULL;
+    GuideSearch search = {.end = ends[t->state], .tries = t->ntries};
+    snprintf(search.goal, sizeof search.goal, "%s", t->goal.text);
+    if (m && m->level) {
+        SizeReport was, is;
+        sizes_of(s, s->recipe, s->assignment->opened, &was);
+        sizes_of(s, s->recipe, m->level, &is);
+        search.more = (int64_t)is.bytes - (int64_t)was.bytes;
+    }
+    for (int i = 0; guide_rows[i].id; i++)
+        if (guide_rows[i].kind == GUIDE_SEARCH)
+            keep_search(s, g, i, &search, m ? m->id : 0);
 }
 
 static Status measure_open(Session *s, int *jobs, Error *err)
@@ -321,12 +360,7 @@ static Status run_search(Session *s, Guide *g, int item, int *jobs, Error *err)
     if (!g->have_goal)
         return error_set(err, ST_USAGE, "%s needs a goal: guide goal ppl=+1%%", guide_rows[item].id);
     int before = s->queue->next_job;
-    g->mark[item].job = -1; /* its jobs are the search's */
     Status st = session_tune(s, g->goal.text, &(TuneOptions){0}, err);
-    if (st != ST_OK)
-        g->mark[item].job = 0;
-    else
-        guide_ended(s, 0, ST_OK); /* where it ended without a job */
     *jobs += s->queue->next_job - before;
     return st;
 }
@@ -562,11 +596,24 @@ static Status restore_applied(Session *s, const char *id, const char *text, cons
     return ST_OK;
 }
 
+static Status restore_search(Session *s, const char *id, const char *text, const cJSON *o, Error *err)
+{
+    const char *end = text_of(o, "end");
+    GuideSearch search = {.end = END_FAILED, .tries = (int)whole_in(o, "tries", 0, INT32_MAX, 0), .more = whole_in(o, "more", INT64_MIN / 2, INT64_MAX / 2, 0)};
+    (void)err;
+    for (int i = 0; end && i < ENDS; i++)
+        search.end = strcmp(end, guide_ends[i]) == 0 ? (GuideEnd)i : search.end;
+    snprintf(search.goal, sizeof search.goal, "%s", text ? text : "");
+    keep_search(s, s->guide, find_item(id), &search, (int)whole_in(o, "measured", 0, INT32_MAX, 0));
+    return ST_OK;
+}
+
 static const struct {
     const char *name;
     Status (*apply)(Session *s, const char *id, const char *text, const cJSON *o, Error *err);
 } records[] = {
     {"skip", restore_skip}, {"note", restore_note}, {"answer", restore_answer}, {"ran", restore_ran}, {"applied", restore_applied},
+    {"search", restore_search},
 };
 
 Status guide_restore(Session *s, const cJSON *o, Error *err)

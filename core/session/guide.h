@@ -90,6 +90,8 @@ typedef struct Guide Guide;
 void guide_free(Guide *g);
 /* A job has ended, or never started. */
 void guide_ended(Session *s, int job, Status st);
+/* The newest search for a goal (session_tune), whoever began it, has ended: its entry keeps what came of it. */
+void guide_searched(Session *s);
 /* Reads a record of the journal back. */
 Status guide_restore(Session *s, const cJSON *record, Error *err);
 

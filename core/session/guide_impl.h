@@ -40,6 +40,16 @@ extern const struct GuideStepRow {
 typedef enum GuideAnswer { ANSWER_NONE, ANSWER_YES, ANSWER_NO, ANSWER_UNKNOWN, ANSWERS } GuideAnswer;
 extern const char *const guide_answers[ANSWERS]; /* "", "yes", "no", "unknown" */
 
+typedef enum GuideEnd { END_NONE, END_MET, END_MISSED, END_STOPPED, END_FAILED, ENDS } GuideEnd;
+extern const char *const guide_ends[ENDS]; /* "", "met", "missed", "stopped", "failed" */
+/* What a search came to. */
+typedef struct GuideSearch {
+    GuideEnd end;
+    char goal[48];
+    int tries;
+    int64_t more; /* bytes of its set above what the recipe gives */
+} GuideSearch;
+
 /* What was said and found of an entry. */
 typedef struct GuideMark {
     GuideAnswer answer;
@@ -48,6 +58,7 @@ typedef struct GuideMark {
     int tried, applied;     /* places in the order of everything that was done, 0: it was not */
     int job;                /* that it waits for, 0: none */
     Digest key, base;       /* of what that job measures, and of what was open */
+    GuideSearch search;     /* GUIDE_SEARCH: .measured is its set */
 } GuideMark;
 
 /* What trying an entry means now. */

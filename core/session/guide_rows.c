@@ -3,6 +3,8 @@
 
 const char *const guide_answers[ANSWERS] = {"", "yes", "no", "unknown"};
 
+const char *const guide_ends[ENDS] = {"", "met", "missed", "stopped", "failed"};
+
 const char *guide_state_word(GuideState s)
 {
     static const char *const words[GUIDE_STATES] = {
@@ -106,7 +108,7 @@ const GuideRow guide_rows[] = {
     {"S5c", "the worst o_proj to float", "After down_proj.", "more bytes, and float speed for these", 4, GUIDE_FLOAT, .layers = "o_proj"},
     {"S5d", "fused groups by prediction", "gate/up and q/k/v as whole groups: the fewest bytes that are foretold to hold the goal (fit).",
      "more bytes; a prediction can miss", 4, GUIDE_FIT, .processor = NULL},
-    {"S5e", "search by measuring", "Measures few sets until the goal holds with the fewest bytes, then takes groups back one at a time (tune).",
+    {"S5e", "search by measuring", "Measures few sets until the goal holds with the fewest bytes, then takes groups back one at a time (tune --until).",
      "about 8 measurements", 4, GUIDE_SEARCH, .processor = NULL},
     {"S5f", "give back what is not needed", "Drops each rule to float alone and measures again: what does not break the goal can go.", "none", 4,
      GUIDE_GIVE_BACK, .processor = NULL},

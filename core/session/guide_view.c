@@ -261,18 +261,47 @@ static void view_candidate(Session *s, Guide *g, int i, const Measured *now, Gui
     }
 }
 
+/* "goal ppl=+1% held after 8 measurements: KL 0.0086 (#12), +0.43 MiB". */
+static void tell_search(const Session *s, const Guide *g, const GuideMark *mark, Phrase *out)
+{
+    static const char *const ends[ENDS] = {[END_MET] = "goal %s held after %d measurements", [END_MISSED] = "goal %s not held after %d measurements",
+                                           [END_STOPPED] = "goal %s: stopped after %d measurements, resume goes on",
+                                           [END_FAILED] = "goal %s: failed after %d measurements; 3 tells why"};
+    const Measured *m = by_id(s, mark->measured);
+    phrase_set(out, ends[mark->search.end], mark->search.goal, mark->search.tries);
+    if (!m)
+        return;
+    phrase_add(out, ": ");
+    put_figure(g, &m->effect, out);
+    phrase_add(out, " (#%d)", m->id);
+    phrase_add(out, ", %+.2f MiB", (double)mark->search.more / 1048576);
+}
+
 static void view_search(Session *s, Guide *g, int i, GuideItem *it)
 {
     const Tuning *t = s->tuning;
+    const GuideMark *mark = &g->mark[i];
+    const Measured *m = by_id(s, mark->measured);
+    const Digest now = fit_key(s);
     it->can_run = g->have_goal;
-    it->state = g->mark[i].tried ? GUIDE_DONE : g->have_goal ? GUIDE_TODO : GUIDE_LATER;
+    it->state = mark->tried ? GUIDE_DONE : g->have_goal ? GUIDE_TODO : GUIDE_LATER;
     if (!g->have_goal)
         phrase_set(&it->reason, "it needs a goal: guide goal ppl=+1%%");
     if (t->state == TUNING_RUNS) {
         it->state = GUIDE_RUNNING;
         phrase_set(&it->evidence, "%s", t->text);
-    } else if (g->mark[i].tried && g->mark[i].note) {
-        phrase_set(&it->evidence, "%s", g->mark[i].note);
+    } else if (mark->search.end) {
+        tell_search(s, g, mark, &it->evidence);
+        it->measured = mark->measured;
+        if (g->have_goal && m && digest_cmp(&m->fit, &now) != 0) {
+            it->state = GUIDE_OLD;
+            phrase_set(&it->reason, "that was under another recipe or other data: guide again (m) searches under what is open");
+        } else if (g->have_goal && strcmp(mark->search.goal, g->goal.text) != 0) {
+            it->state = GUIDE_TODO;
+            phrase_set(&it->reason, "it searched for %s: guide run searches for %s", mark->search.goal, g->goal.text);
+        }
+    } else if (mark->tried && mark->note) { /* as older programs noted it */
+        phrase_set(&it->evidence, "%s", mark->note);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "session/engine.h"
 #include "session/entries.h"
 #include "session/fields.h"
+#include "session/guide.h"
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
@@ -128,6 +129,7 @@ static void finish(Session *s, TuneState state)
     t->job = 0;
     entry_tune_end(s, state == TUNING_STOPPED);
     session_log(s, state == TUNING_FAILED ? 2 : 0, "tune %s: %s", t->goal.text, t->text);
+    guide_searched(s);
 }
 
 /* The best set becomes the assignment, but for what was decided otherwise since the search began: *kept linears. */

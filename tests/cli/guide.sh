@@ -49,6 +49,7 @@ has "$tmp/report" "=== guide: goal kl=0.03 MET" "the report says so"
 has "$tmp/report" "groups weighed" "with the evidence"
 exits 0 "the search" script "guide goal kl=0.03" "guide run S5e" "guide --format json"
 is "True done" "$(py "$tmp/out" 'print(d["met"], e["S5e"]["state"])')" "finds a set that holds"
+is "yes" "$(py "$tmp/out" 'import re; print("yes" if re.match(r"goal kl=0.03 held after \d+ measurements?: KL [0-9.e-]+ \(#\d+\), [+-][0-9.]+ MiB$", e["S5e"]["evidence"]) and "measurement" in e["S5e"] else e["S5e"])')" "its entry tells how many measurements, what they found, and what it costs"
 
 exits 0 "another calibration set" script "guide goal kl=0.01" "guide run S1" "guide --format json" "calib drop 2" "guide run S4c" "guide --format json" "guide run S4b" "guide"
 is "done 2 1 True" "$(py "$tmp/out" 'print(e["S4c"]["state"], e["S4c"]["measurement"], e["S4c"]["against"], "not comparable" not in e["S4c"]["evidence"])')" "is measured against the one before"

@@ -18,6 +18,7 @@
 #include "session/guide_impl.h"
 #include "session/parts.h"
 #include "session/results.h"
+#include "session/tuning.h"
 #include "tests/lib/tempdir.h"
 #include "tests/lib/weights.h"
 
@@ -564,6 +565,64 @@ static void it_runs(void **state)
     session_free(s);
 }
 
+/* What a search came to, whoever began it: its end, how many measurements, its set; after a restart, too. */
+static void a_search_is_evidence(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    char id[40];
+    give_block_errors(s, rising);
+    measure_open(s, 8, 2);
+    static const char *const float_all[] = {"*.mlp.*"};
+    ok(session_edit(s, float_all, 1, 0, false, NULL, &err));
+    measure_open(s, 1, 0.5);
+    ok(session_guide_goal(s, "kl=0.2", &err));
+    is(s, "S5e", GUIDE_MET);
+    Tuning *t = s->tuning;
+    t->tries = mem_zarray(2, sizeof *t->tries);
+    t->ntries = 2;
+    t->best = 1;
+    t->tries[1].effect = session_effect(s, NULL)[0];
+    ok(goal_parse("kl=0.2", &t->goal, &err));
+    t->state = TUNING_MET;
+    guide_searched(s);
+    is(s, "S5e", GUIDE_DONE);
+    says(item(s, "S5e")->evidence.text, "goal kl=0.2 held after 2 measurements: KL 0.0625 (#2), +");
+    assert_int_equal(item(s, "S5e")->measured, 2);
+    ok(session_guide_goal(s, "kl=0.01", &err));
+    is(s, "S5e", GUIDE_TODO);
+    says(item(s, "S5e")->reason.text, "searched for kl=0.2: guide run searches for kl=0.01");
+    ok(session_guide_goal(s, "kl=0.2", &err));
+    snprintf(id, sizeof id, "%s", session_id(s));
+    session_free(s);
+    s = again(id);
+    is(s, "S5e", GUIDE_DONE);
+    says(item(s, "S5e")->evidence.text, "held after 2 measurements: KL 0.0625 (#2), +");
+    ok(session_guide_apply(s, "S3a", false, NULL, &err)); /* under this recipe it found nothing yet */
+    is(s, "S5e", GUIDE_OLD);
+    session_free(s);
+}
+
+/* A journal of before: the search's words as a note of its entry. */
+static void an_older_search_is_read(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    static const char *const records[] = {
+        "{\"t\":\"guide\",\"do\":\"note\",\"item\":\"S5e\",\"text\":\"held after 5 measurements; KL 0.01\"}",
+        "{\"t\":\"guide\",\"do\":\"ran\",\"item\":\"S5e\"}",
+    };
+    for (int i = 0; i < 2; i++) {
+        cJSON *o = cJSON_Parse(records[i]);
+        ok(guide_restore(s, o, &err));
+        cJSON_Delete(o);
+    }
+    ok(session_guide_goal(s, "kl=0.2", &err));
+    is(s, "S5e", GUIDE_DONE);
+    assert_string_equal(item(s, "S5e")->evidence.text, "held after 5 measurements; KL 0.01");
+    session_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -582,6 +641,8 @@ int main(void)
         cmocka_unit_test(one_smooths),
         cmocka_unit_test(stands_aside),
         cmocka_unit_test(of_an_earlier_base),
+        cmocka_unit_test(a_search_is_evidence),
+        cmocka_unit_test(an_older_search_is_read),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
