@@ -69,7 +69,7 @@ static void draw_metric(Ui *ui, Rect r, const int *w, const Metric *m, bool here
         else if (c == M_NAME)
             pen_name(&p, m == session_metric(ui_session(ui)) ? SL_STRONG : SL_ROW, w[c], m->name);
         else if (c == M_SCOPE)
-            pen_cell(&p, SL_DIM, w[c], false, scope_name(m->scope));
+            pen_cell(&p, SL_DIM, w[c], false, tr(scope_name(m->scope)));
         text_cut(cut, sizeof cut, str_text(&from), w[c], ui->term.glyphs.ellipsis);
         if (c == M_FROM)
             pen_cell(&p, SL_DIM, w[c], false, cut);

@@ -53,6 +53,6 @@ void detail_standing(Ui *ui, Rect r, int *y, int64_t linear)
     if (isnan(a.share))
         return;
     fmt_percent(share, sizeof share, a.share);
-    text_format(buf, sizeof buf, "advice: %s (%s: its group makes %s of the loss)", a.word, a.rule, share);
+    text_format(buf, sizeof buf, "advice: %s (%s: its group makes %s of the loss)", tr(a.word), a.rule, share);
     draw_wrapped(ui, r, y, SL_TEXT, buf);
 }

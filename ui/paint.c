@@ -182,7 +182,7 @@ static void predicted_part(const Prediction *pr, int width, LineParts *l)
         part_add(l, SL_PREDICTED, 1, "KL %s~(%d)", kl, pr->measurements);
         return;
     }
-    snprintf(band, sizeof band, " (%.2g to %.2g)", pr->kl.low, pr->kl.high);
+    text_format(band, sizeof band, " (%.2g to %.2g)", pr->kl.low, pr->kl.high);
     if (!wide)
         part_add(l, SL_PREDICTED, 1, "KL %s~%s", kl, band);
     else

@@ -230,7 +230,7 @@ static void more_cells(Ui *ui, const Rank *st, int64_t i, Cells *c)
             snprintf(c->second_rank, sizeof c->second_rank, "%lld", (long long)rank);
     }
     c->text[C_KIND] = dot ? dot + 1 : "";
-    c->text[C_ADVICE] = st->w[C_ADVICE] ? session_advice(s, i).word : "";
+    c->text[C_ADVICE] = st->w[C_ADVICE] ? tr(session_advice(s, i).word) : "";
 }
 
 static void linear_cells(Ui *ui, const Rank *st, const TableRow *shown, Cells *c)

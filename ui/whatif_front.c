@@ -268,7 +268,7 @@ static void row_texts(Ui *ui, const FrontRow *r, int64_t opened, char text[FCOLU
     fmt_count(text[F_FLOAT], sizeof *text, r->floats);
     if (!measured && isfinite(r->kl.value)) {
         snprintf(text[F_KL], sizeof *text, "%.3g~", r->kl.value);
-        snprintf(text[F_RANGE], sizeof *text, "%.2g to %.2g", r->kl.low, r->kl.high);
+        text_format(text[F_RANGE], sizeof *text, "%.2g to %.2g", r->kl.low, r->kl.high);
     } else if (!measured && isfinite(r->sum)) {
         snprintf(text[F_KL], sizeof *text, "?");
     }
