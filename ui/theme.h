@@ -24,7 +24,7 @@
     X(SL_LOW, "score.low", "#4e9a5f", "")                                    \
     X(SL_MID, "score.mid", "#c4a000", "")                                    \
     X(SL_HIGH, "score.high", "#ef4a3a", "bold")                              \
-    X(SL_BAR, "hist.bar", "#5f87d7", "")                                     \
+    X(SL_BAR, "hist.bar", "#5fafd7", "")                                     \
     X(SL_CLIP, "hist.clip", "magenta - bold", "bold")                        \
     X(SL_OUTLIER, "hist.outlier", "red - bold", "bold")                      \
     X(SL_AXIS, "hist.axis", "bright-black", "dim")                           \
