@@ -49,7 +49,9 @@ Status plan_tune(App *a, const CommandLine *cl, Error *err)
 {
     static const char *const others[] = {"recipe", "exclude", "full", "free", "out"};
     AutotuneOptions o = {.plan = cl_str(cl, "config"), .save_path = cl_str(cl, "save_path"),
-                         .model_type = cl_str(cl, "model_type")};
+                         .model_type = cl_str(cl, "model_type"), .practices = getenv("MSMODELSLIM_CUSTOM_PRACTICE_REPO")};
+    if (o.practices && !*o.practices)
+        o.practices = NULL;
     if (cl_given(cl, "until"))
         return error_set(err, ST_USAGE, "give --until or --config, not both");
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)

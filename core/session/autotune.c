@@ -17,6 +17,7 @@
 #include "session/fields.h"
 #include "session/notes.h"
 #include "session/parts.h"
+#include "session/practices.h"
 #include "session/queue.h"
 #include "session/sizes.h"
 #include "session/start.h"
@@ -30,6 +31,7 @@ void autotune_clear(Autotune *t)
     free(t->plan_path);
     free(t->save_path);
     free(t->model_type);
+    free(t->practices);
     *t = (Autotune){0};
 }
 
@@ -315,8 +317,24 @@ static void name_job(const Autotune *t, const LoopStep *step, Job *j)
                  doing_words[step->kind]);
 }
 
+/* Among those that quant looks through. */
+static void keep_practice(Session *s, const LoopStep *step)
+{
+    const Autotune *t = s->autotune;
+    Str path = {0};
+    Error why = {0};
+    if (practice_keep(s->model, t->model_type, t->practices, step->final_id, step->final, step->final_len, &path, &why) == ST_OK)
+        session_log(s, 0, "practice %s: %s", step->final_id, str_text(&path));
+    else
+        session_log(s, 1, "not kept among the practices: %s; it lies in '%s'", why.text, t->save_path);
+    str_free(&path);
+}
+
 static void ended(Session *s, const LoopStep *step)
 {
+    if (step->final && s->autotune->practices)
+        keep_practice(s, step);
+
     Autotune *t = s->autotune;
     t->end = step->end;
     snprintf(t->id, sizeof t->id, "%s", step->final_id ? step->final_id : "");
@@ -536,11 +554,12 @@ Status session_autotune(Session *s, const AutotuneOptions *o, Error *err)
     t->plan_path = realpath(o->plan, NULL);
     t->save_path = path_absolute(o->save_path);
     t->model_type = o->model_type ? strdup(o->model_type) : NULL;
+    t->practices = o->practices ? path_absolute(o->practices) : NULL;
     t->timeout = o->timeout;
     Status st = ST_OK;
     if (!t->plan_path)
         st = file_error(err, "open", o->plan, errno);
-    else if (!t->save_path || (o->model_type && !t->model_type))
+    else if (!t->save_path || (o->model_type && !t->model_type) || (o->practices && !t->practices))
         st = error_nomem(err, "a plan");
     if (st == ST_OK)
         st = begin(s, err);
@@ -554,14 +573,17 @@ Status session_autotune_again(Session *s, Error *err)
     Autotune *t = s->autotune;
     if (t->state != AUTOTUNE_STOPPED || !s->model)
         return error_set(err, ST_USAGE, "no plan was stopped");
-    const AutotuneOptions o = {.plan = t->plan_path, .save_path = t->save_path, .model_type = t->model_type,
-                               .timeout = t->timeout};
-    char *plan = strdup(o.plan), *save = strdup(o.save_path), *type = o.model_type ? strdup(o.model_type) : NULL;
-    Status st = plan && save ? session_autotune(s, &(AutotuneOptions){plan, save, type, o.timeout}, err)
-                             : error_nomem(err, "a plan");
-    free(plan);
-    free(save);
-    free(type);
+    Autotune was = *t;
+    *t = (Autotune){0};
+    const AutotuneOptions o = {.plan = was.plan_path, .save_path = was.save_path, .model_type = was.model_type,
+                               .timeout = was.timeout, .practices = was.practices};
+    Status st = session_autotune(s, &o, err);
+    if (st == ST_OK || t->state != AUTOTUNE_NONE) {
+        autotune_clear(&was);
+    } else {
+        autotune_clear(t);
+        *t = was; /* stopped, as it was */
+    }
     return st;
 }
 
@@ -584,14 +606,16 @@ Status autotune_restore(Session *s, const cJSON *record, Error *err)
 {
     Autotune *t = s->autotune;
     const char *plan = text_of(record, "plan"), *save = text_of(record, "save_path"), *type = text_of(record, "model_type");
+    const char *practices = text_of(record, "practices");
     autotune_clear(t);
     if (!plan || !save)
         return error_set(err, ST_DATA, "the record of a tuning plan is damaged");
     t->plan_path = strdup(plan);
     t->save_path = strdup(save);
     t->model_type = type ? strdup(type) : NULL;
+    t->practices = practices ? strdup(practices) : NULL;
     t->timeout = num_of(record, "timeout", 0);
-    if (!t->plan_path || !t->save_path || (type && !t->model_type))
+    if (!t->plan_path || !t->save_path || (type && !t->model_type) || (practices && !t->practices))
         return error_nomem(err, "a plan");
     t->state = AUTOTUNE_STOPPED;
     t->status = ST_CANCELLED;

@@ -13,6 +13,8 @@ typedef struct AutotuneOptions {
     const char *save_path;
     const char *model_type; /* into the metadata of recipes; NULL: the session's */
     double timeout;         /* seconds, looked at between tries; 0: none */
+    const char *practices;  /* folder of practices, where the recipe that meets the demand goes under the model's family, so
+                             * that quant finds it; NULL: it lies in save_path only */
 } AutotuneOptions;
 /* Opens the plan and queues its first job. ST_USAGE while another plan is tuned; errors of the plan are logged line by line,
  * the first is the error. What its evaluator needs is looked for before anything runs. */

@@ -8,7 +8,7 @@
 /* The plan that a session tunes by. */
 typedef struct Autotune {
     AutotuneState state;
-    char *plan_path, *save_path, *model_type;
+    char *plan_path, *save_path, *model_type, *practices;
     double timeout;
     Plan *plan;
     Loop *loop;

@@ -360,6 +360,10 @@ void entry_autotune(Session *s)
         str_puts(&b, ",\"model_type\":");
         str_json(&b, t->model_type);
     }
+    if (t->practices) {
+        str_puts(&b, ",\"practices\":");
+        str_json(&b, t->practices);
+    }
     str_puts(&b, ",\"timeout\":");
     str_double(&b, t->timeout);
     str_putc(&b, '}');

@@ -65,6 +65,12 @@ yes "it took several tries" [ "$first" -gt 2 ]
 yes "the recipe lies there" [ -f "$tmp/tuned/best_practice.yaml" ]
 yes "and the model that was written by it" [ -d "$tmp/tuned/quant_model" ]
 for f in report.md report.json report.html; do yes "$f" [ -s "$tmp/tuned/$f" ]; done
+mkdir "$tmp/repo"
+exits 0 "with a folder of practices" env MSMODELSLIM_CUSTOM_PRACTICE_REPO="$tmp/repo" "$SLIMSCOPE" tune --model_path "$model" $options \
+    --save_path "$tmp/tuned" --config "$tmp/plan.yaml" --progress never
+exits 0 "quant finds it there" env MSMODELSLIM_CUSTOM_PRACTICE_REPO="$tmp/repo" "$SLIMSCOPE" quant --model_path "$model" \
+    --save_path "$tmp/found" --quant_type w8a8 --yes --dry-run
+has "$tmp/err" "practice $(basename "$tmp"/repo/*/*.yaml .yaml)" "as the best of its kind"
 exits 0 "quant takes the recipe" "$SLIMSCOPE" quant --model_path "$model" $options --save_path "$tmp/again" \
     --config_path "$tmp/tuned/best_practice.yaml" --progress never
 same "$tmp/tuned/quant_model/quant_model_weights-00001-of-00001.safetensors" "$tmp/again/quant_model_weights-00001-of-00001.safetensors" \
