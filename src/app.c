@@ -12,6 +12,7 @@
 #include "io/modeldir.h"
 #include "session/settings.h"
 #include "src/internal.h"
+#include "src/page.h"
 #include "src/lang.h"
 
 static void print_stdout(void *ctx, const char *text, size_t len)
@@ -26,6 +27,7 @@ Status app_init(App *a, Face face, Error *err)
     session_options_default(&a->options);
     a->options.find_data = app_find_dataset;
     a->options.find_ctx = a;
+    a->options.plan_report = page_plan_write;
     a->face = face;
     a->print = print_stdout;
     a->progress = -1;

@@ -71,12 +71,17 @@ static const char style[] =
     ".r{fill:var(--a);fill-opacity:.13}.h{fill:none;stroke:var(--b);stroke-width:1.5}.c{fill:var(--a);stroke:var(--line);stroke-width:.5}.f{fill:none;stroke:var(--warn)}.k{fill:var(--a)}\n"
     ".pair{display:flex;flex-wrap:wrap;gap:0 2rem}.pair>div{flex:1 1 300px;max-width:480px}\n";
 
-static void page_head(Str *out, const char *title)
+void page_head(Str *out, const char *title)
 {
     str_puts(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
                   "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>");
     page_text(out, title);
     str_printf(out, "</title>\n<style>\n%s</style>\n</head>\n<body>\n", style);
+}
+
+void page_end(Str *out)
+{
+    str_puts(out, "</body>\n</html>\n");
 }
 
 /* ---- what is open ---- */
@@ -353,6 +358,6 @@ Status page_report(Session *s, Str *out, Error *err)
     for (const Metric *const *m = session_metrics(s); *m; m++)
         if (session_has_run(s, *m))
             RETURN_IF_ERROR(ranking(s, *m, out, err));
-    str_puts(out, "</body>\n</html>\n");
+    page_end(out);
     return out->oom ? error_nomem(err, "the report") : ST_OK;
 }

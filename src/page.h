@@ -11,7 +11,17 @@
 /* Appends the page. Needs an open model. */
 Status page_report(Session *s, Str *out, Error *err);
 
+/* The tries of a tuning plan as such a page. Needs v->loop. */
+struct AutotuneView;
+Status page_plan(const struct AutotuneView *v, Str *out, Error *err);
+/* The same as report.html into the plan's folder: a SessionOptions.plan_report. */
+Status page_plan_write(const struct AutotuneView *v, Error *err);
+
 /* ---- for its parts ---- */
+
+/* Appends a page's beginning up to its body, its end. */
+void page_head(Str *out, const char *title);
+void page_end(Str *out);
 
 /* Appends text as content or the value of an attribute; what XML can't have becomes '?'. */
 void page_text(Str *out, const char *s);
@@ -28,5 +38,7 @@ Status page_layers(Session *s, const Metric *m, Str *out, Error *err);
 /* Pictures of w x h pixels: begins one, the axis at a height y. */
 void svg_open(Str *out, double w, double h, const char *label);
 void svg_axis_x(Str *out, const Axis *a, double y, const char *name);
+void svg_axis_y(Str *out, const Axis *a, double x, const char *name);
+void svg_title(Str *out, const char *text);
 
 #endif

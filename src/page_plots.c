@@ -16,7 +16,7 @@ void svg_open(Str *out, double w, double h, const char *label)
     str_puts(out, "\">\n");
 }
 
-static void svg_title(Str *out, const char *text)
+void svg_title(Str *out, const char *text)
 {
     str_puts(out, "<title>");
     page_text(out, text);
@@ -35,7 +35,7 @@ void svg_axis_x(Str *out, const Axis *a, double y, const char *name)
     str_puts(out, "</text>\n");
 }
 
-static void svg_axis_y(Str *out, const Axis *a, double x, const char *name)
+void svg_axis_y(Str *out, const Axis *a, double x, const char *name)
 {
     double t[AXIS_TICKS];
     str_printf(out, "<path class=\"ax\" d=\"M%.1f %.1fV%.1f\"/>\n", x, a->from, a->to);

@@ -21,6 +21,7 @@
 #include "session/queue.h"
 #include "session/sizes.h"
 #include "session/start.h"
+#include "tune/trials.h"
 
 void autotune_clear(Autotune *t)
 {
@@ -44,12 +45,31 @@ static void say(Autotune *t, const char *fmt, ...)
     va_end(ap);
 }
 
+/* What was tried so far, as files; one that can't be written is told, and nothing more. */
+static void report(Session *s)
+{
+    const Autotune *t = s->autotune;
+    AutotuneView v;
+    LoopStep now = {.kind = t->doing, .best = loop_best(t->loop)};
+    Error err = {0};
+    Status st = t->state == AUTOTUNE_ENDED && t->doing == LOOP_DONE ? loop_next(t->loop, &now, &err) : ST_OK;
+    const TrialsAbout about = {.model = s->model->path, .seconds = (double)(clock_ns() - t->began) * 1e-9};
+    if (st == ST_OK)
+        st = trials_write(t->loop, &now, &about, &err);
+    if (st == ST_OK && s->opt.plan_report && session_autotuning(s, &v))
+        st = s->opt.plan_report(&v, &err);
+    if (st != ST_OK)
+        session_log(s, 1, "a report of the plan was not written: %s", err.text);
+}
+
 static void finish(Session *s, AutotuneState state, Status st)
 {
     Autotune *t = s->autotune;
     t->state = state;
     t->status = st;
     t->job = 0;
+    if (t->loop)
+        report(s);
     entry_autotune_end(s, state == AUTOTUNE_STOPPED);
     session_log(s, st == ST_OK ? 0 : st == ST_CANCELLED ? 1 : 2, "tune %s: %s", path_base(t->plan_path), t->text);
 }
@@ -413,8 +433,11 @@ void autotune_take(Session *s, const Job *j, Status st)
     } else {
         told = t->doing == LOOP_RANK ? tell_ranking(s, j, &err) : loop_evaluated(t->loop, &j->evaluate.result, &err);
     }
-    if (told == ST_OK)
+    if (told == ST_OK) {
+        if (t->doing == LOOP_EVALUATE)
+            report(s);
         return;
+    }
     say(t, "%s", err.text);
     t->end = LOOP_FAILED;
     finish(s, AUTOTUNE_ENDED, told);

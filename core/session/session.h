@@ -24,6 +24,7 @@
  * All functions are for one thread (the owner); jobs post events, session_pump applies them. */
 typedef struct Session Session;
 
+struct AutotuneView; /* session/autotune.h */
 typedef struct SessionOptions {
     int threads;             /* 0: every core */
     uint64_t mem;            /* bytes; 0: 70 % of what is available */
@@ -45,6 +46,8 @@ typedef struct SessionOptions {
     bool attended;           /* somebody works on a screen meanwhile: compute threads stand back */
     bool asks;               /* there is somebody who answers what a job asks (session/autotune.h) */
     bool read_only;
+    /* writes one more report of a tuning plan, beside report.md and report.json, after every try; NULL: there is none */
+    Status (*plan_report)(const struct AutotuneView *v, Error *err);
     bool force;              /* session_restore goes on although the model is not the one that was recorded */
     /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set
      */
