@@ -39,6 +39,24 @@ static YamlNode *text_node(Arena *a, const char *s)
     return n;
 }
 
+static YamlNode *int_node(Arena *a, int v)
+{
+    YamlNode *n = node(a, YAML_INT, 0);
+    if (n) {
+        n->i = v;
+        n->f = v;
+    }
+    return n;
+}
+
+static YamlNode *bool_node(Arena *a, bool v)
+{
+    YamlNode *n = node(a, YAML_BOOL, 0);
+    if (n)
+        n->b = v;
+    return n;
+}
+
 /* Dumping reads nodes only. */
 static YamlNode *shared(const YamlNode *n)
 {
@@ -192,6 +210,46 @@ static Status build_list(Build *b, const YamlNode *list, YamlNode *into)
     return ST_OK;
 }
 
+/* "int8", "mxfp4", "fp8_e4m3": the first number in it; without one 16. */
+static int bits_of(const YamlNode *dtype)
+{
+    const char *at = dtype && dtype->kind == YAML_STR ? strpbrk(dtype->text, "0123456789") : NULL;
+    return at ? *at - '0' : 16;
+}
+
+/* What practices are looked up by: bits of the first linear_quant, and whether keys and values are quantized. */
+static YamlNode *label_of(Arena *a, const YamlNode *process)
+{
+    const YamlNode *first = NULL;
+    bool cache = false;
+    if (!practice_linears(process, true, &first))
+        return NULL;
+    for (int i = 0; i < process->count; i++)
+        cache = cache || node_is(yaml_get(process->items[i], "type"), "dynamic_cache");
+    const YamlNode *q = yaml_get(first, "qconfig"), *w = q ? yaml_get(q, "weight") : NULL, *act = q ? yaml_get(q, "act") : NULL;
+    YamlNode *label = node(a, YAML_MAP, 4);
+    bool whole = set(a, label, "w_bit", int_node(a, bits_of(w ? yaml_get(w, "dtype") : NULL))) &&
+                 set(a, label, "a_bit", int_node(a, bits_of(act ? yaml_get(act, "dtype") : NULL))) &&
+                 set(a, label, "is_sparse", bool_node(a, false)) && set(a, label, "kv_cache", bool_node(a, cache));
+    return whole ? label : NULL;
+}
+
+/* By which quant finds it before those that ship: it met a demand on this very model. */
+enum { TUNED_SCORE = 100 };
+
+/* Of our own practices: a label and a score, where the plan has none. */
+static bool add_label(Arena *a, YamlNode *meta, const YamlNode *process, const PracticeWish *w)
+{
+    if (w->label && !set(a, meta, "label", shared(w->label)))
+        return false;
+    if (w->peer || !process)
+        return true;
+    const YamlNode *first;
+    bool labelled = w->label || yaml_get(meta, "label") || !practice_linears(process, true, &first);
+    return (labelled || set(a, meta, "label", label_of(a, process))) &&
+           (yaml_get(meta, "score") || set(a, meta, "score", int_node(a, TUNED_SCORE)));
+}
+
 static bool add_types(Arena *a, YamlNode *meta, const char *model_type)
 {
     return !model_type || set(a, meta, "verified_model_types", list_node(a, &model_type, 1));
@@ -208,7 +266,7 @@ Status practice_standing(Arena *a, const YamlNode *spec, const PracticeWish *w, 
     const YamlNode *process = yaml_get(spec, "process");
     int front = w->front ? w->front->count : 0;
     Build b = {.a = a, .w = w, .out = out, .first = true, .err = err};
-    YamlNode *list = node(a, YAML_SEQ, front + process->count), *meta = node(a, YAML_MAP, 3), *root = node(a, YAML_MAP, 3);
+    YamlNode *list = node(a, YAML_SEQ, front + process->count), *meta = node(a, YAML_MAP, 4), *root = node(a, YAML_MAP, 3);
     YamlNode *made = copy(a, spec, 1, w->peer ? "prior" : NULL);
     if (!list || !meta || !root || !made)
         return error_nomem(err, "a practice");
@@ -216,7 +274,7 @@ Status practice_standing(Arena *a, const YamlNode *spec, const PracticeWish *w, 
         append(list, w->front->items[i]);
     RETURN_IF_ERROR(build_list(&b, process, list));
     if (!set(a, made, "process", list) || !set(a, meta, "config_id", text_node(a, w->id)) ||
-        (w->label && !set(a, meta, "label", shared(w->label))) || !add_types(a, meta, w->model_type) ||
+        !add_label(a, meta, process, w) || !add_types(a, meta, w->model_type) ||
         !set(a, root, "apiversion", text_node(a, "modelslim_v1")) || !set(a, root, "spec", made) || !set(a, root, "metadata", meta))
         return error_nomem(err, "a practice");
     return dump(root, out, err);
@@ -294,9 +352,10 @@ Status practice_fallback(Arena *a, const YamlNode *root, const char *path, const
     const YamlNode *own = practice_path(root, path, &part, &len), *meta_was = yaml_get(root, "metadata");
     RETURN_IF_ERROR(join_lists(a, w->peer ? NULL : own, w, false, &out->patterns, &out->npatterns, err));
     YamlNode *made = replace_at(a, root, path, list_node(a, out->patterns, out->npatterns));
-    YamlNode *meta = meta_was ? copy(a, meta_was, 3, NULL) : node(a, YAML_MAP, 3);
-    if (!made || !set(a, meta, "config_id", text_node(a, w->id)) || !add_types(a, meta, w->model_type) ||
-        !set(a, made, "metadata", meta))
+    YamlNode *meta = meta_was ? copy(a, meta_was, 4, NULL) : node(a, YAML_MAP, 4);
+    const YamlNode *spec = yaml_get(root, "spec"), *process = spec ? yaml_get(spec, "process") : NULL;
+    if (!made || !set(a, meta, "config_id", text_node(a, w->id)) || !add_label(a, meta, process, w) ||
+        !add_types(a, meta, w->model_type) || !set(a, made, "metadata", meta))
         return error_nomem(err, "a practice");
     return dump(made, out, err);
 }

@@ -64,6 +64,7 @@ first=$(calls)
 yes "it took several tries" [ "$first" -gt 2 ]
 yes "the recipe lies there" [ -f "$tmp/tuned/best_practice.yaml" ]
 yes "and the model that was written by it" [ -d "$tmp/tuned/quant_model" ]
+has "$tmp/tuned/best_practice.yaml" "w_bit: 8" "with the label that practices are looked up by"
 for f in report.md report.json report.html; do yes "$f" [ -s "$tmp/tuned/$f" ]; done
 mkdir "$tmp/repo"
 exits 0 "with a folder of practices" env MSMODELSLIM_CUSTOM_PRACTICE_REPO="$tmp/repo" "$SLIMSCOPE" tune --model_path "$model" $options \
