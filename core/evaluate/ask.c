@@ -42,10 +42,10 @@ static void put_limits(Str *out, int64_t max_tokens, double temperature)
 static const char no_thoughts[] = ", \"chat_template_kwargs\": {\"thinking\": false, \"enable_thinking\": false}";
 static const char no_thoughts_peer[] = ", \"extra_body\": {\"chat_template_kwargs\": {\"thinking\": false}}";
 
-/* POSTs a body (freed) and takes the answer's first choice apart: the document into *doc (freed by the caller), the choice
- * into *first. *url (freed by the caller) is what was asked. */
-static Status post(Http *http, const Endpoint *at, const char *path, Str *json, double timeout, const Cancel *cancel, Str *url,
-                   cJSON **doc, const cJSON **first, Error *err)
+/* POSTs a body (freed) and takes the answer's first choice apart: the document into *doc (freed by the caller), the
+ * choice into *first. *url (freed by the caller) is what was asked. */
+static Status post(Http *http, const Endpoint *at, const char *path, Str *json, double timeout, const Cancel *cancel,
+                   Str *url, cJSON **doc, const cJSON **first, Error *err)
 {
     Str body = {0};
     Error why = {0};
@@ -54,7 +54,8 @@ static Status post(Http *http, const Endpoint *at, const char *path, Str *json, 
     *first = NULL;
     host_url(url, at->host, at->port);
     str_puts(url, path);
-    HttpRequest r = {.url = str_text(url), .json = str_text(json), .timeout = timeout, .most = ANSWER_MOST, .cancel = cancel};
+    HttpRequest r = {
+        .url = str_text(url), .json = str_text(json), .timeout = timeout, .most = ANSWER_MOST, .cancel = cancel};
     Status st = url->oom || json->oom ? error_nomem(err, "a request") : http_call(http, &r, &code, &body, err);
     str_free(json);
     if (st == ST_OK && code != 200) {
@@ -144,8 +145,8 @@ Status ask_text(Http *http, const Endpoint *at, const TextQuestion *q, const Can
     return st;
 }
 
-/* Adds up the tokens that reach behind `from` and begin before `end`, both in characters: tokens that were generated stand
- * behind the echo. false: lists that don't fit each other. */
+/* Adds up the tokens that reach behind `from` and begin before `end`, both in characters: tokens that were generated
+ * stand behind the echo. false: lists that don't fit each other. */
 static bool add_logprobs(const cJSON *first, int64_t from, int64_t end, double *sum, int64_t *tokens)
 {
     const cJSON *all = json_get(first, "logprobs");
@@ -176,8 +177,8 @@ static int64_t characters(const char *s, size_t n)
     return k;
 }
 
-Status ask_likelihood(Http *http, const Endpoint *at, const char *text, size_t from, double timeout, const Cancel *cancel,
-                      double *sum, int64_t *tokens, Error *err)
+Status ask_likelihood(Http *http, const Endpoint *at, const char *text, size_t from, double timeout,
+                      const Cancel *cancel, double *sum, int64_t *tokens, Error *err)
 {
     Str url = {0}, json = {0};
     cJSON *doc;
@@ -190,8 +191,11 @@ Status ask_likelihood(Http *http, const Endpoint *at, const char *text, size_t f
     str_puts(&json, ", \"echo\": true, \"logprobs\": 1}");
     Status st = post(http, at, text_path, &json, timeout, cancel, &url, &doc, &first, err);
     if (st == ST_OK && !add_logprobs(first, characters(text, from), characters(text, strlen(text)), sum, tokens))
-        st = error_set(err, ST_FAIL, "%s: the answer has no logprobs of the echoed text: the server has to support echo with logprobs, "
-                                     "as vLLM does", str_text(&url));
+        st = error_set(
+            err, ST_FAIL,
+            "%s: the answer has no logprobs of the echoed text: the server has to support echo with logprobs, "
+            "as vLLM does",
+            str_text(&url));
     cJSON_Delete(doc);
     str_free(&url);
     return st;

@@ -32,8 +32,8 @@ Status ask_text(Http *http, const Endpoint *at, const TextQuestion *q, const Can
 /* *sum: the logarithms of the probabilities of the tokens of `text` behind its first `from` bytes, a token that begins
  * before and ends behind being one of them; *tokens: their number. From the logprobs of an echoed prompt
  * (/v1/completions with echo, as vLLM has it). Errors as of ask_chat. */
-Status ask_likelihood(Http *http, const Endpoint *at, const char *text, size_t from, double timeout, const Cancel *cancel,
-                      double *sum, int64_t *tokens, Error *err);
+Status ask_likelihood(Http *http, const Endpoint *at, const char *text, size_t from, double timeout,
+                      const Cancel *cancel, double *sum, int64_t *tokens, Error *err);
 
 /* Runs the plan's prechecks. *bad (of 300 bytes): which one the model doesn't pass, "" when it passes all; *failed:
  * likewise for a request that came to nothing, which counts as passed under --compat peer. */

@@ -62,18 +62,23 @@ static Status encode(const TaskModel *m, const Str *text, int32_t **ids, size_t 
     return text->oom ? error_nomem(err, "a question") : tokenizer_encode(m->tok, str_text(text), text->len, true, NULL, ids, n, err);
 }
 
+void task_choice(const char *choice, bool chat, Str *question)
+{
+    bool open = question->len && ascii_is_space((unsigned char)question->s[question->len - 1]);
+    if (!chat && !open && choice[0] && !ascii_is_space((unsigned char)choice[0]))
+        str_putc(question, ' ');
+    str_puts(question, choice);
+}
+
 /* The tokens of a choice are those that the text has more than the question alone. */
 static Status add_choice(const TaskModel *m, const TaskItem *item, const Str *question, size_t asked, const char *choice,
                          TaskTexts *texts, Asked *out, Error *err)
 {
     Str all = {0};
     int32_t *ids = NULL;
-    size_t n = 0, len = question->len;
-    bool open = len && ascii_is_space((unsigned char)question->s[len - 1]);
-    str_append(&all, str_text(question), len);
-    if (!m->chat && !open && choice[0] && !ascii_is_space((unsigned char)choice[0]))
-        str_putc(&all, ' ');
-    str_puts(&all, choice);
+    size_t n = 0;
+    str_append(&all, str_text(question), question->len);
+    task_choice(choice, m->chat != NULL, &all);
     Status st = encode(m, &all, &ids, &n, err);
     if (st == ST_OK && n < 2)
         st = error_set(err, ST_DATA, "line %d: question and choice '%.40s' are one token: there is nothing to tell it by", item->line,

@@ -58,10 +58,22 @@ static Status extracted(const char *extract, const char *reply, Str *out, bool *
     return md ? ST_OK : error_nomem(err, "a reply");
 }
 
+/* The bytes of the punctuation that a text of n bytes begins with, or (end) ends with; 0: none. */
+static size_t mark_of(const char *s, size_t n, bool end)
+{
+    static const char *const marks[] = {".", ",", "!", "?", ";", ":", "\"", "'", "`", "*", "(", ")", "[", "]", " ",
+                                        "。", "，", "！", "？", "；", "：", "、", "“", "”", "‘", "’", "（", "）", "《", "》"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        size_t k = strlen(marks[i]);
+        if (k <= n && memcmp(end ? s + n - k : s, marks[i], k) == 0)
+            return k;
+    }
+    return 0;
+}
+
 /* In small letters, white space as one space, without punctuation at its ends. */
 static void normalized(const char *s, Str *out)
 {
-    static const char ends[] = ".,!?;:\"'`*()[] ";
     bool gap = false;
     for (; *s; s++) {
         if (ascii_is_space((unsigned char)*s)) {
@@ -73,13 +85,13 @@ static void normalized(const char *s, Str *out)
         gap = false;
         str_putc(out, (char)ascii_lower((unsigned char)*s));
     }
-    size_t n = out->len, from = 0;
-    while (n && strchr(ends, out->s[n - 1]))
-        n--;
-    while (from < n && strchr(ends, out->s[from]))
-        from++;
     if (!out->s)
         return;
+    size_t n = out->len, from = 0, k;
+    while ((k = mark_of(out->s, n, true)))
+        n -= k;
+    while ((k = mark_of(out->s + from, n - from, false)))
+        from += k;
     memmove(out->s, out->s + from, n - from);
     out->len = n - from;
     out->s[out->len] = '\0';
@@ -155,7 +167,7 @@ typedef struct Replies {
 } Replies;
 
 /* Where the reply ends: the first of the texts that end it; its length where none does. */
-static size_t end_of(const TaskSet *set, const TaskItem *item, const char *s)
+size_t task_reply_end(const TaskSet *set, const TaskItem *item, const char *s)
 {
     static const char *const line[] = {"\n"}, *const next[] = {"\nQuestion:"};
     bool number = item->number || set->match == MATCH_NUMBER || set->extract;
@@ -175,7 +187,7 @@ static bool on_token(void *ctx, int text, int32_t id)
     Replies *r = ctx;
     Reply *p = &r->reply[text];
     text_flow_put(&p->flow, r->m->tok, id, &p->text);
-    return end_of(r->set, &r->file->item[text], str_text(&p->text)) == p->text.len;
+    return task_reply_end(r->set, &r->file->item[text], str_text(&p->text)) == p->text.len;
 }
 
 /* What a reply comes to. */
@@ -186,7 +198,7 @@ static Status judge(const Replies *r, int i, TaskScore *out, Error *err)
     text_flow_end(&p->flow, &p->text);
     if (p->text.oom)
         return error_nomem(err, "a reply");
-    size_t n = end_of(r->set, &r->file->item[i], str_text(&p->text));
+    size_t n = task_reply_end(r->set, &r->file->item[i], str_text(&p->text));
     if (p->text.s)
         p->text.s[n] = '\0';
     RETURN_IF_ERROR(exact_match(r->set, &r->file->item[i], str_text(&p->text), &right, err));

@@ -85,9 +85,9 @@ static Status ask(const EvalKit *kit, const EvalTrial *t, const Expectation *e, 
     while (st == ST_OK && *answer == ANSWER_UNCLEAR) {
         str_clear(&q);
         if (first)
-            str_printf(&q, "try %d (%.60s) is in %.400s: its value on '%.100s' (wanted: %s)%s, or bad, or stop: ", t->number,
-                       t->id, t->folder, e->dataset, str_text(&want),
-                       e->relative ? " and the float model's behind it" : "");
+            str_printf(
+                &q, "try %d (%.60s) is in %.400s: its value on '%.100s' (wanted: %s)%s, or bad, or stop: ", t->number,
+                t->id, t->folder, e->dataset, str_text(&want), e->relative ? " and the float model's behind it" : "");
         else
             str_printf(&q, "%s, or bad, or stop: ",
                        e->relative ? "two numbers are wanted, like 5.71 5.68" : "a number is wanted, like 81.5");

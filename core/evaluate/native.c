@@ -12,7 +12,7 @@
 /* Evaluator `native`: the quantized model is asked in this process. Data sets kl, ppl and top1 are a measurement's; others are
  * files of questions (evaluate/taskfile.h), which the float model is asked once, too. */
 
-enum { TOKENS_DEFAULT = 256, KEPT_MAX = 1 << 20 };
+enum { KEPT_MAX = 1 << 20 };
 
 typedef struct Native {
     const TaskSet *set; /* [n] */
@@ -21,10 +21,6 @@ typedef struct Native {
 } Native;
 
 /* ---- keys ---- */
-
-static const char *const kinds[] = {[TASK_CHOICE] = "choice", [TASK_EXACT] = "exact", NULL};
-static const char *const norms[] = {[NORM_NONE] = "none", [NORM_TOKENS] = "tokens", [NORM_BYTES] = "bytes", NULL};
-static const char *const match_words[] = {[MATCH_EQUAL] = "equal", [MATCH_CONTAINS] = "contains", [MATCH_NUMBER] = "number", NULL};
 
 /* Figures of a measurement. */
 typedef struct Figure {
@@ -49,46 +45,6 @@ static const Figure *figure_of(const char *dataset)
     return NULL;
 }
 
-static int word_of(const YamlNode *map, const char *key, const char *const *words)
-{
-    const YamlNode *v = yaml_get(map, key);
-    int i = 0;
-    while (v && words[i] && !node_is(v, words[i]))
-        i++;
-    return v && words[i] ? i : 0;
-}
-
-static void check_set(Check *c, const YamlNode *map)
-{
-    static const char *const of_exact[] = {"max_tokens", "match", "extract", "until", "precheck"};
-    const YamlNode *extract = yaml_get(map, "extract");
-    Error e = {0};
-    for (size_t i = 0; i < sizeof of_exact / sizeof *of_exact; i++)
-        if (word_of(map, "kind", kinds) == TASK_CHOICE && yaml_get(map, of_exact[i]))
-            check_fail(c, map, "%s is of kind exact", of_exact[i]);
-    if (word_of(map, "kind", kinds) == TASK_EXACT && yaml_get(map, "normalize"))
-        check_fail(c, map, "normalize is of kind choice");
-    if (extract && extract->kind == YAML_STR && exact_check(extract->text, &e) != ST_OK)
-        check_fail(c, extract, "%s", e.text);
-}
-
-static const Field set_fields[] = {
-    {.key = "path", .type = F_STR, .required = true, .filled = true},
-    {.key = "kind", .type = F_ENUM, .required = true, .words = kinds},
-    {.key = "limit", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
-    {.key = "template", .type = F_BOOL},
-    {.key = "percent", .type = F_BOOL},
-    {.key = "base", .type = F_BOOL},
-    {.key = "normalize", .type = F_ENUM, .words = norms},
-    {.key = "max_tokens", .type = F_INT, .bounded = true, .lo = 1, .hi = 1 << 20},
-    {.key = "match", .type = F_ENUM, .words = match_words},
-    {.key = "extract", .type = F_STR, .filled = true},
-    {.key = "until", .type = F_STRINGS},
-    {.key = "precheck", .type = F_BOOL},
-    FIELD_END,
-};
-static const Object set_object = {.fields = set_fields, .check = check_set};
-
 /* Every data set that is demanded is there, and none takes a figure's name. */
 static void check_native(Check *c, const YamlNode *map)
 {
@@ -106,43 +62,11 @@ static void check_native(Check *c, const YamlNode *map)
 
 static const Field native_fields[] = {
     FIELD_EVALUATION,
-    {.key = "datasets", .type = F_MAP, .object = &set_object},
+    {.key = "datasets", .type = F_MAP, .object = &task_set_object},
     {.key = "full", .type = F_BOOL},
     FIELD_END,
 };
 static const Object native_object = {.fields = native_fields, .check = check_native};
-
-static bool flag_of(const YamlNode *map, const char *key, bool absent)
-{
-    const YamlNode *v = yaml_get(map, key);
-    bool on = absent;
-    if (v)
-        lax_bool(v, &on);
-    return on;
-}
-
-static int64_t number_of(const YamlNode *map, const char *key, int64_t absent)
-{
-    const YamlNode *v = yaml_get(map, key);
-    int64_t n = absent;
-    if (v)
-        lax_int(v, &n);
-    return n;
-}
-
-static bool read_set(Arena *a, const char *name, const YamlNode *map, TaskSet *s)
-{
-    const YamlNode *extract = yaml_get(map, "extract"), *until = yaml_get(map, "until");
-    *s = (TaskSet){.name = name, .path = yaml_get(map, "path")->text, .kind = (TaskKind)word_of(map, "kind", kinds),
-                   .limit = number_of(map, "limit", 0), .chat = flag_of(map, "template", false),
-                   .norm = (TaskNorm)word_of(map, "normalize", norms), .max_tokens = number_of(map, "max_tokens", TOKENS_DEFAULT),
-                   .match = (TaskMatch)word_of(map, "match", match_words), .extract = extract ? extract->text : NULL,
-                   .nuntil = -1, .precheck = flag_of(map, "precheck", false), .percent = flag_of(map, "percent", false),
-                   .base = flag_of(map, "base", true)};
-    if (until)
-        s->until = texts_read(a, until, &s->nuntil);
-    return !until || s->until;
-}
 
 static const void *native_settings(Arena *a, const YamlNode *map)
 {
@@ -152,9 +76,12 @@ static const void *native_settings(Arena *a, const YamlNode *map)
     TaskSet *set = arena_alloc(a, (size_t)(n ? n : 1) * sizeof *set);
     if (!s || !set)
         return NULL;
-    *s = (Native){.set = set, .n = n, .full = flag_of(map, "full", false)};
+    bool full = false;
+    if (yaml_get(map, "full"))
+        lax_bool(yaml_get(map, "full"), &full);
+    *s = (Native){.set = set, .n = n, .full = full};
     for (int i = 0; i < n; i++)
-        if (!read_set(a, sets->keys[i]->text, sets->vals[i], &set[i]))
+        if (!task_set_read(a, sets->keys[i]->text, sets->vals[i], &set[i]))
             return NULL;
     return s;
 }
@@ -194,28 +121,6 @@ static Status native_digest(const void *settings, Hasher *h, Error *err)
     for (int i = 0; i < s->n; i++)
         RETURN_IF_ERROR(eval_hash_file(s->set[i].path, h, err));
     return ST_OK;
-}
-
-/* ---- accuracies ---- */
-
-static double deviation(const TaskScore *s)
-{
-    double p = (double)s->right / (double)s->n;
-    return s->n > 1 ? sqrt(p * (1 - p) / (double)(s->n - 1)) : NAN;
-}
-
-/* right / n, by six digits behind the point. */
-static Decimal share(const TaskSet *set, const TaskScore *s)
-{
-    Decimal d = {.n = 1};
-    double p = (double)s->right / (double)s->n * (set->percent ? 100 : 1);
-    char text[40];
-    size_t n = (size_t)snprintf(text, sizeof text, set->percent ? "%.4f" : "%.6f", p);
-    while (n && text[n - 1] == '0')
-        n--;
-    n -= n && text[n - 1] == '.';
-    decimal_parse(text, n, &d);
-    return d;
 }
 
 /* What the float model's answers depend on. */
@@ -370,19 +275,12 @@ static Status add_set(Run *r, const Expectation *e, const TaskSet *set, EvalResu
         st = ask(r, set, file, true, &score, err);
     task_free(file);
     RETURN_IF_ERROR(st);
-    Accuracy a = {.value = share(set, &score), .error = deviation(&score) * (set->percent ? 100 : 1), .has_base = base.n > 0};
-    snprintf(a.dataset, sizeof a.dataset, "%s", e->dataset);
-    if (base.n)
-        a.base = share(set, &base);
     if (base.n)
         eval_log(r->kit, "%s: %lld of %lld right, the float model %lld", set->name, (long long)score.right, (long long)score.n,
                  (long long)base.right);
     else
         eval_log(r->kit, "%s: %lld of %lld right", set->name, (long long)score.right, (long long)score.n);
-    if (2 * score.garbled > score.n)
-        eval_says(out, EVAL_BAD, "%s: %lld of %lld replies are no language (%s)", set->name, (long long)score.garbled,
-                  (long long)score.n, score.rule);
-    return eval_result_add(out, &a, err);
+    return task_add_score(set, &score, base.n ? &base : NULL, out, err);
 }
 
 /* By the six digits that are told. */

@@ -64,6 +64,9 @@ typedef struct Service {
     Bench bench;
     const BenchSet *set;
     int nsets;
+    const struct TaskSet *task; /* evaluation.tasks, ours: data sets that we ask ourselves */
+    int ntasks;
+    double request_timeout; /* seconds that one of their questions may take */
     const Precheck *precheck;
     int nprechecks;
 } Service;
@@ -73,6 +76,8 @@ extern const Object service_object;
 const void *service_settings(Arena *a, const YamlNode *map);
 /* The data set of this key; NULL: there is none. */
 const BenchSet *service_set(const Service *s, const char *key);
+/* The same of the data sets that we ask ourselves. */
+const struct TaskSet *service_task(const Service *s, const char *key);
 /* Words that the server may get: letters, digits and _-./{}:", at least one. */
 bool service_word(const char *s);
 /* Appends a value of args or env_vars as the peer makes text of it: Python's str(), a mapping as compact JSON. */

@@ -7,11 +7,13 @@
 #include "evaluate/http.h"
 #include "evaluate/precheck.h"
 #include "evaluate/service.h"
+#include "evaluate/task.h"
 #include "save/pyjson.h"
 
 /* The keys of a plan's `evaluation` of type service_oriented, their rules, and the settings they come to. */
 
 enum { NAME_MAX_CHARACTERS = 200, HEALTH_MAX = 1000 };
+static const double request_timeout = 300;
 
 bool service_word(const char *s)
 {
@@ -347,6 +349,8 @@ static const Field config_fields[] = {
     {.key = "datasets", .type = F_MAP, .object = &set_object, .absent = "{}"},
     {.key = "aisbench", .type = F_OBJECT, .object = &bench_object, .absent = "{}"},
     {.key = "precheck", .type = F_CHECKED, .value = check_prechecks, .absent = "[]"},
+    {.key = "tasks", .type = F_MAP, .object = &task_set_object, .ours = true},
+    {.key = "request_timeout", .type = F_FLOAT, POSITIVE, .ours = true},
     FIELD_END,
 };
 static const Object config_object = {.fields = config_fields};
@@ -414,26 +418,54 @@ static void check_same(Check *c, const YamlNode *config, const YamlNode *engine)
     }
 }
 
-/* Every data set that is expected has to be configured. */
-static void check_sets(Check *c, const YamlNode *demand, const YamlNode *sets)
+/* The names of the configured data sets: "; there are a, b", or nothing. */
+static void list_keys(const YamlNode *const *maps, int n, char *text, size_t size)
 {
-    const YamlNode *list = yaml_get(demand, "expectations");
+    size_t len = 0;
+    text[0] = '\0';
+    for (int m = 0; m < n; m++)
+        for (int k = 0; maps[m] && k < maps[m]->count && len < size; k++)
+            len += (size_t)snprintf(text + len, size - len, "%s%.40s", len ? ", " : "; there are ",
+                                    maps[m]->keys[k]->text);
+}
+
+/* Every data set that is expected has to be configured, once. */
+static void check_sets(Check *c, const YamlNode *demand, const YamlNode *sets, const YamlNode *tasks)
+{
+    const YamlNode *list = yaml_get(demand, "expectations"), *const maps[] = {sets, tasks};
     size_t was = check_push(c, "demand");
     check_push(c, "expectations");
     for (int i = 0; list && list->kind == YAML_SEQ && i < list->count; i++) {
         const YamlNode *name = yaml_get(list->items[i], "dataset"), *most = yaml_get(list->items[i], "at_most");
+        bool text = name && name->kind == YAML_STR;
         size_t at = check_push_index(c, i);
         if (most)
             check_fail(c, most, "a benchmark gives accuracies, which are demanded by target and tolerance");
         check_push(c, "dataset");
-        if (name && name->kind == YAML_STR && !(sets && yaml_get(sets, name->text))) {
-            char text[300] = "";
-            size_t n = 0;
-            for (int k = 0; sets && k < sets->count && n < sizeof text; k++)
-                n += (size_t)snprintf(text + n, sizeof text - n, "%s%.40s", n ? ", " : "; there are ",
-                                      sets->keys[k]->text);
-            check_fail(c, name, "'%.80s' is none of evaluation.evaluation.datasets%s", name->text, text);
-        }
+        char keys[300];
+        list_keys(maps, 2, keys, sizeof keys);
+        if (text && !yaml_get(sets, name->text) && !yaml_get(tasks, name->text))
+            check_fail(c, name, "'%.80s' is none of evaluation.evaluation.datasets%s", name->text, keys);
+        else if (text && yaml_get(sets, name->text) && yaml_get(tasks, name->text))
+            check_fail(c, name, "'%.80s' is in datasets and in tasks", name->text);
+        check_pop(c, at);
+    }
+    check_pop(c, was);
+}
+
+/* The likelihood of a text is told of plain ones only. */
+static void check_tasks(Check *c, const YamlNode *tasks)
+{
+    size_t was = check_push(c, "evaluation");
+    check_push(c, "tasks");
+    for (int i = 0; tasks && tasks->kind == YAML_MAP && i < tasks->count; i++) {
+        const YamlNode *on = yaml_get(tasks->vals[i], "template");
+        bool chat = false;
+        size_t at = check_push(c, tasks->keys[i]->text ? tasks->keys[i]->text : "?");
+        check_push(c, "template");
+        if (on && lax_bool(on, &chat) && chat && node_is(yaml_get(tasks->vals[i], "kind"), "choice"))
+            check_fail(c, on,
+                       "a server tells the likelihood of plain texts only: leave template out, or take kind exact");
         check_pop(c, at);
     }
     check_pop(c, was);
@@ -447,7 +479,9 @@ static void check_service(Check *c, const YamlNode *map)
     if (maps && (sets = yaml_get(config, "datasets")) && sets->kind != YAML_MAP)
         return;
     if (maps && demand && demand->kind == YAML_MAP)
-        check_sets(c, demand, sets);
+        check_sets(c, demand, sets, yaml_get(config, "tasks"));
+    if (maps)
+        check_tasks(c, yaml_get(config, "tasks"));
     if (maps && engine && engine->kind == YAML_MAP && !check_peer(c))
         check_same(c, config, engine);
 }
@@ -648,6 +682,22 @@ static bool read_prechecks(Arena *a, const YamlNode *v, Service *s)
     return fine;
 }
 
+static bool read_tasks(Arena *a, const YamlNode *config, Service *s)
+{
+    const YamlNode *tasks = yaml_get(config, "tasks"), *timeout = yaml_get(config, "request_timeout");
+    int n = tasks ? tasks->count : 0;
+    TaskSet *set = arena_alloc(a, (size_t)(n + 1) * sizeof *set);
+    bool fine = set != NULL;
+    for (int i = 0; i < n && fine; i++)
+        fine = task_set_read(a, tasks->keys[i]->text, tasks->vals[i], &set[i]);
+    s->task = set;
+    s->ntasks = n;
+    s->request_timeout = request_timeout;
+    if (timeout)
+        lax_float(timeout, &s->request_timeout);
+    return fine;
+}
+
 const void *service_settings(Arena *a, const YamlNode *map)
 {
     Service *s = arena_alloc(a, sizeof *s);
@@ -667,7 +717,7 @@ const void *service_settings(Arena *a, const YamlNode *map)
         read_set(&one, sets->keys[i]->text, &set[i]);
         r.oom = one.oom;
     }
-    bool fine = read_prechecks(a, yaml_get(config, "precheck"), s);
+    bool fine = read_prechecks(a, yaml_get(config, "precheck"), s) && read_tasks(a, config, s);
     return fine && !r.oom && !engine.oom && !bench.oom ? s : NULL;
 }
 
@@ -676,5 +726,13 @@ const BenchSet *service_set(const Service *s, const char *key)
     for (int i = 0; i < s->nsets; i++)
         if (strcmp(s->set[i].key, key) == 0)
             return &s->set[i];
+    return NULL;
+}
+
+const TaskSet *service_task(const Service *s, const char *key)
+{
+    for (int i = 0; i < s->ntasks; i++)
+        if (strcmp(s->task[i].name, key) == 0)
+            return &s->task[i];
     return NULL;
 }

@@ -5,6 +5,7 @@
 #include "evaluate/taskfile.h"
 #include "text/chat.h"
 #include "text/tokenizer.h"
+#include "tune/evaluator.h"
 
 /* Answering the questions of a file: a choice by likelihood, an exact answer by greedy generation. */
 
@@ -49,6 +50,13 @@ typedef struct TaskScore {
     const char *rule;
 } TaskScore;
 
+/* The keys of a data set in a plan, and what a checked mapping of them says (texts are the document's); false: no memory. */
+extern const Object task_set_object;
+bool task_set_read(Arena *a, const char *name, const YamlNode *map, TaskSet *s);
+/* Adds the data set's accuracy; base: the float model's score, may be NULL. More than half of the replies no language: the
+ * model is bad. */
+Status task_add_score(const TaskSet *set, const TaskScore *score, const TaskScore *base, EvalResult *r, Error *err);
+
 /* Right: the choice with the greatest sum of the logarithms of its tokens' probabilities behind the question (the first of
  * equal ones), divided as TaskSet.norm says, is the answer. */
 Status choice_run(const TaskModel *m, const TaskSet *set, const TaskFile *file, TaskScore *out, Error *err);
@@ -56,6 +64,8 @@ Status choice_run(const TaskModel *m, const TaskSet *set, const TaskFile *file, 
 Status exact_run(const TaskModel *m, const TaskSet *set, const TaskFile *file, TaskScore *out, Error *err);
 /* Whether a reply (NUL-terminated) is right. ST_DATA: the expression of `extract` can't be read. */
 Status exact_match(const TaskSet *set, const TaskItem *item, const char *reply, bool *right, Error *err);
+/* Where a reply ends: its length, or where a text stands that ends it. */
+size_t task_reply_end(const TaskSet *set, const TaskItem *item, const char *reply);
 /* Whether an expression can be read. */
 Status exact_check(const char *extract, Error *err);
 
@@ -69,6 +79,8 @@ typedef struct TaskTexts {
 Status task_add(TaskTexts *t, const int32_t *ids, size_t n, int64_t vocab, int line, Error *err);
 TokenSet task_tokens(const TaskTexts *t);
 void task_texts_free(TaskTexts *t);
+/* Appends a choice to its question, with a space between them unless one has it or the question is in a chat template. */
+void task_choice(const char *choice, bool chat, Str *question);
 /* The question as the model gets it. */
 void task_ask(const TaskModel *m, const TaskItem *item, Str *out);
 

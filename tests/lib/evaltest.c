@@ -76,7 +76,9 @@ void evaltest_open(EvalTest *t, const EvaluatorType *type, const char *yaml)
     t->save = strdup(temp_path(t->dir, "save"));
     t->model = strdup(temp_path(t->dir, "model"));
     assert_int_equal(mkdir(t->save, 0700) | mkdir(t->model, 0700), 0);
-    t->kit = (EvalKit){.model_path = "float model",
+    assert_int_equal(pool_new(&t->pool, 2, &t->err), ST_OK);
+    t->kit = (EvalKit){.pool = t->pool,
+                       .model_path = "float model",
                        .work_dir = t->save,
                        .cancel = &t->cancel,
                        .log = take_log,
@@ -117,6 +119,7 @@ const char *evaltest_value(const EvalTest *t, const char *dataset)
 void evaltest_close(EvalTest *t)
 {
     eval_result_free(&t->result);
+    pool_free(t->pool);
     str_free(&t->log);
     str_free(&t->asked);
     arena_free(&t->arena);

@@ -16,6 +16,7 @@ typedef struct EvalTest {
     char *dir;          /* of the test: work_dir is dir/save, the model dir/model */
     char *save, *model;
     Cancel cancel;
+    Pool *pool;
     EvalKit kit;
     Str log, asked;
     const char *const *answers; /* to questions, NULL-terminated */

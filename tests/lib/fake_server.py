@@ -4,6 +4,7 @@ A word of MODE says what is wrong with it; the log and every request's body go t
 import argparse
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -11,7 +12,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MODES = {"fail", "die", "late", "sick", "error", "huge", "close", "half", "slow", "stubborn", "nojson", "redirect",
-         "nochoice", "child", "fall"}
+         "nochoice", "child", "fall",
+         "noprobs"}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -57,6 +59,13 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(9)
         asked = json.loads(body)
         prompt = asked["messages"][-1]["content"] if "messages" in asked else asked["prompt"]
+        if asked.get("echo"):  # tokens are words with the blanks before them; those of "likely" are
+            words = [m for m in re.finditer(r"\s*\S+", prompt)]
+            p = [-0.5 if w.group().strip() in replies.get("likely", "").split() else -3.0 for w in words]
+            probs = {"token_logprobs": [None] + p[1:] + [-9.0],
+                     "text_offset": [w.start() for w in words] + [len(prompt)]}
+            choice = {"index": 0, "text": prompt + " x", "logprobs": probs if "noprobs" not in args.mode else None}
+            return self.send(200, json.dumps({"choices": [choice]}).encode())
         reply = replies.get(prompt, args.reply)
         choice = {"index": 0, "finish_reason": "stop"}
         choice.update({"message": {"role": "assistant", "content": reply}} if "messages" in asked else {"text": reply})

@@ -301,6 +301,7 @@ static void replies_match_by_what_is_asked(void **state)
         bool number, right;
     } rows[] = {
         {MATCH_EQUAL, NULL, " Paris.\n", "paris", false, true},
+        {MATCH_EQUAL, NULL, "《北京》。\n", "北京", false, true},
         {MATCH_EQUAL, NULL, "New   York", "new york", false, true},
         {MATCH_EQUAL, NULL, "in Paris", "paris", false, false},
         {MATCH_EQUAL, NULL, "", "paris", false, false},

@@ -44,16 +44,22 @@ static void link_python(void)
     assert_int_equal(symlink(line, temp_path(world, "python3")), 0);
 }
 
-static int world_up(void **state)
+static void link_bench(void)
 {
-    (void)state;
-    char here[1000], path[3000];
-    world = temp_folder();
-    models = strdup(temp_path(world, "models"));
-    assert_int_equal(mkdir(models, 0700), 0);
+    char here[1000], path[1100];
     assert_non_null(getcwd(here, sizeof here));
     snprintf(path, sizeof path, "%s/tests/lib/fake_ais_bench.py", here);
     assert_int_equal(symlink(path, temp_path(world, "ais_bench")), 0);
+}
+
+static int world_up(void **state)
+{
+    (void)state;
+    char path[3000];
+    world = temp_folder();
+    models = strdup(temp_path(world, "models"));
+    assert_int_equal(mkdir(models, 0700), 0);
+    link_bench();
     link_python();
     snprintf(path, sizeof path, "%s:%s", world, getenv("PATH"));
     setenv("PATH", path, 1);
@@ -323,6 +329,76 @@ static void test_prechecks_fail(void **state)
     precheck(one, "error", NULL, true, EVAL_DONE, "", "81.5");
 }
 
+/* ---- data sets that we ask ourselves ---- */
+
+static const char exact_lines[] = "{\"question\": \"2+2?\", \"answer\": \"4\"}\n"
+                                  "{\"question\": \"3+3?\", \"answer\": \"6\"}\n"
+                                  "{\"question\": \"首都?\", \"answer\": \"北京\"}\n"
+                                  "{\"question\": \"5+5?\", \"answer\": \"10\"}\n";
+/* The second question has its right choice told as less likely. */
+static const char choice_lines[] =
+    "{\"prompt\": \"The sky is\", \"choices\": [\"green\", \"blue\"], \"answer\": 1}\n"
+    "{\"prompt\": \"Grass is\", \"choices\": [\"green\", \"red of late\"], \"answer\": 1}\n"
+    "{\"prompt\": \"Das Meer heißt\", \"choices\": [\"grün\", \"blue\", \"rot\"], \"answer\": \"B\"}\n"
+    "{\"prompt\": \"Snow is\", \"choices\": [\"of late blue\", \"white\"], \"answer\": 0}\n";
+static const char replies[] =
+    "{\"Question: 2+2?\\nAnswer:\": \" 4\\nQuestion: 9?\", \"Question: 3+3?\\nAnswer:\": \"7\", "
+    "\"Question: 首都?\\nAnswer:\": \"北京。\", \"2+2?\": \"It is 4.\", \"3+3?\": \"Six\", "
+    "\"首都?\": \"北京\", \"5+5?\": \"!!!!!!!!!!!!!!!!!!!!!!!!!!!!\", \"likely\": \"blue of late\"}";
+
+static void tasks(const char *keys, const char *lines, const char *mode, EvalState state, const char *says,
+                  const char *value, bool met)
+{
+    EvalTest t;
+    char yaml[3000], file[600], reply[600];
+    int port = free_port();
+    snprintf(file, sizeof file, "%s", temp_path(world, "task.jsonl"));
+    snprintf(reply, sizeof reply, "%s", temp_path(world, "replies.json"));
+    temp_puts(file, lines);
+    temp_puts(reply, replies);
+    snprintf(
+        yaml, sizeof yaml,
+        "type: service_oriented\n"
+        "demand: {expectations: [{dataset: mine, target: 0.75, tolerance: 0.25}]}\n"
+        "evaluation: {port: %d, request_timeout: 20, tasks: {mine: {path: %s, %s}}}\n"
+        "inference_engine: {type: vllm-ascend, port: %d, entrypoint: fake_server, env_vars: {PYTHONPATH: tests/lib},\n"
+        "  args: {replies: %s, mode: \"%s,\", pid: %s}}\n",
+        port, file, keys, port, reply, mode, temp_path(world, "server.pid"));
+    evaltest_open(&t, &evaluator_service_oriented, yaml);
+    unlink(temp_path(world, "ais_bench")); /* isn't needed */
+    evaltest_expect(&t, state, says);
+    link_bench();
+    if (strcmp(evaltest_value(&t, "mine"), value) != 0)
+        fail_msg("%s: %s, not %s", keys, evaltest_value(&t, "mine"), value);
+    assert_int_equal(t.result.satisfied, met);
+    expect_gone();
+    evaltest_close(&t);
+}
+
+static void test_tasks(void **state)
+{
+    (void)state;
+    /* 4 and 北京 of four; "It is 4." contains it, "Six" is none; of numbers 4 alone */
+    tasks("kind: exact", exact_lines, "", EVAL_DONE, "", "0.5", true);
+    tasks("kind: exact, limit: 2", exact_lines, "", EVAL_DONE, "", "0.5", true);
+    tasks("kind: exact, template: true", exact_lines, "", EVAL_DONE, "", "0.25", false);
+    tasks("kind: exact, template: true, match: contains, percent: true", exact_lines, "", EVAL_DONE, "", "50", true);
+    tasks("kind: exact, template: true, precheck: true", "{\"question\": \"5+5?\", \"answer\": \"10\"}\n", "", EVAL_BAD,
+          "mine: 1 of 1 replies are no language (repeated_char)", "0", false);
+    /* sums: blue over green; "green" -3 over "red of late" -4; blue; "of late blue" -1.5 over "white" -3 */
+    tasks("kind: choice", choice_lines, "", EVAL_DONE, "", "0.75", true);
+    /* by tokens "red of late" is -4/3, over -3 */
+    tasks("kind: choice, normalize: tokens", choice_lines, "", EVAL_DONE, "", "1", true);
+}
+
+static void test_tasks_fail(void **state)
+{
+    (void)state;
+    tasks("kind: exact", exact_lines, "error", EVAL_FAILED, "mine, line 1: http://localhost:", "-", false);
+    tasks("kind: choice", choice_lines, "noprobs", EVAL_FAILED, "no logprobs of the echoed text", "-", false);
+    tasks("kind: exact", exact_lines, "fall", EVAL_FAILED, "the server ended (exit code 9)", "-", false);
+}
+
 /* ---- whatever happens, it is stopped ---- */
 
 static void *raise_when_there(void *ctx)
@@ -504,6 +580,11 @@ static void test_plans(void **state)
         {"", "", ", args: {a: {b: x y}}", "has a character"},
         {"", "", ", args: {a: 0.9, b: 8, c: true, d: {e: f}}", ""},
         {"", "", ", env_vars: {A: [1]}", "env_vars.A: must be text"},
+        {"", ", tasks: {m: {path: f, kind: exact, template: true}}", "", ""},
+        {"", ", tasks: {m: {path: f, kind: choice, template: true}}", "",
+         "evaluation.tasks.m.template: a server tells"},
+        {"", ", tasks: {m: {path: f}}", "", "tasks.m.kind: is missing"},
+        {"", ", tasks: {a: {path: f, kind: exact}}", "", "'a' is in datasets and in tasks"},
         {"", ", precheck: [{type: x}]", "", "precheck.0.type: 'x' is none of expected_answer, garbled_text"},
         {"", ", precheck: {type: expected_answer, test_cases: [{q: 4}]}", "",
          "must be text or a list of texts, not integer: quote it"},
@@ -645,22 +726,15 @@ static void test_model_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scores),
-        cmocka_unit_test(test_first_unmet),
-        cmocka_unit_test(test_bench_fails),
-        cmocka_unit_test(test_peer_scores),
-        cmocka_unit_test(test_server_fails),
-        cmocka_unit_test(test_place_taken),
-        cmocka_unit_test(test_prechecks),
-        cmocka_unit_test(test_prechecks_fail),
-        cmocka_unit_test(test_cancelled),
-        cmocka_unit_test(test_killed),
-        cmocka_unit_test(test_not_ready),
-        cmocka_unit_test(test_plans),
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_model_file),
-        cmocka_unit_test(test_recorded_plans),
-        cmocka_unit_test(test_recorded_defaults),
+        cmocka_unit_test(test_scores),         cmocka_unit_test(test_first_unmet),
+        cmocka_unit_test(test_bench_fails),    cmocka_unit_test(test_peer_scores),
+        cmocka_unit_test(test_server_fails),   cmocka_unit_test(test_place_taken),
+        cmocka_unit_test(test_prechecks),      cmocka_unit_test(test_prechecks_fail),
+        cmocka_unit_test(test_cancelled),      cmocka_unit_test(test_killed),
+        cmocka_unit_test(test_not_ready),      cmocka_unit_test(test_plans),
+        cmocka_unit_test(test_tasks),          cmocka_unit_test(test_tasks_fail),
+        cmocka_unit_test(test_words),          cmocka_unit_test(test_model_file),
+        cmocka_unit_test(test_recorded_plans), cmocka_unit_test(test_recorded_defaults),
     };
     return cmocka_run_group_tests(tests, world_up, world_down);
 }
