@@ -115,6 +115,7 @@ const LangText lang_zh_capitals[] = {
     {"Measures what is open, calibrated without a text: those that move ranges alone, else the four that widen them most (calib loo). What is better without a text can go: calib drop, then S4c.", "去掉一条文本来校准，再测量当前方案：先试独自移动范围的文本，否则试扩大范围最多的四条（calib loo）。去掉后更好的文本可以拿掉：calib drop，然后 S4c。"},
     {"Metric", "指标"},
     {"Model", "模型"},
+    {"Next", "下一步"},
     {"No layer passes the filter '%s'. Esc takes it away.", "没有层通过过滤“%s”。Esc 取消过滤。"},
     {"No model is open.\n\n:open FOLDER opens a Hugging Face checkpoint: a folder with config.json and *.safetensors.\nTab completes names; ? shows the keys; q leaves.", "未打开模型。\n\n:open FOLDER 打开 Hugging Face 检查点：含 config.json 和 *.safetensors 的目录。\nTab 补全名称；? 显示按键；q 离开。"},
     {"No tensor passes the filter. Esc takes it away.", "没有张量通过过滤。Esc 取消过滤。"},

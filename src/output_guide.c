@@ -4,7 +4,7 @@
 
 static void item_text(const GuideItem *it, bool next, Str *out)
 {
-    str_printf(out, "  %c %-4s %-10s %s\n", next ? '>' : ' ', it->id, guide_state_word(it->state), it->title);
+    str_printf(out, "  %c %-4s %-10s %s\n", next ? '>' : ' ', it->id, guide_item_word(it), it->title);
     if (it->evidence.parts)
         str_printf(out, "         %s\n", it->evidence.text);
     if (it->reason.parts)
@@ -27,6 +27,8 @@ static void guide_text(const GuideView *v, bool brief, Str *out)
         for (int i = st->first; !brief && i < st->first + st->n; i++)
             item_text(&v->item[i], i == v->next, out);
     }
+    if (v->take >= 0)
+        str_printf(out, "to take: guide apply %s\n", v->item[v->take].id);
     if (v->next >= 0)
         str_printf(out, "next: guide run %s\n", v->item[v->next].id);
 }
@@ -68,6 +70,8 @@ static void guide_json(const GuideView *v, Str *out)
     text_member("back", v->back.text, out);
     if (v->next >= 0)
         text_member("next", v->item[v->next].id, out);
+    if (v->take >= 0)
+        text_member("take", v->item[v->take].id, out);
     str_puts(out, ",\"steps\":[");
     for (int k = 0; k < GUIDE_STEPS; k++) {
         const GuideStep *st = &v->step[k];

@@ -6,6 +6,7 @@
 
 #include "io/file.h"
 #include "session/autotune.h"
+#include "session/guide.h"
 #include "src/lang.h"
 
 /* Against what was measured before, and whether that is more than the error. */
@@ -74,6 +75,25 @@ static void tell_plan(Ui *ui)
     ui_say(ui, !over ? SL_TEXT : v.status == ST_OK ? SL_OK : SL_WARN, "%s: %s", path_base(v.plan), v.text);
 }
 
+/* What an entry of the guide was measured for ("S2a: ..."): its evidence. */
+static bool tell_guide(Ui *ui, const JobView *j)
+{
+    const GuideView *v;
+    size_t n = strcspn(j->title, ":");
+    if (!j->title[n] || session_guide(ui_session(ui), &v, NULL) != ST_OK)
+        return false;
+    for (int i = 0; i < v->nitems; i++) {
+        const GuideItem *it = &v->item[i];
+        char text[512];
+        if (strlen(it->id) != n || strncmp(it->id, j->title, n) != 0 || !it->evidence.parts)
+            continue;
+        phrase_say(&it->evidence, tr, text, sizeof text);
+        ui_say(ui, SL_OK, "%s %s", it->id, text);
+        return true;
+    }
+    return false;
+}
+
 static void tell_end(Ui *ui, const JobView *j)
 {
     char t[24];
@@ -92,6 +112,8 @@ static void tell_end(Ui *ui, const JobView *j)
         ui_say(ui, SL_WARN,
                j->resumable ? "stopped at layer %lld of %lld; r goes on" : "stopped at layer %lld of %lld; its rows are kept",
                (long long)j->done, (long long)j->total);
+    else if (j->kind == JOB_MEASURE && tell_guide(ui, j))
+        return;
     else if (j->kind == JOB_MEASURE && e)
         tell_measured(ui, e, t);
     else if (j->bad[0])

@@ -63,9 +63,10 @@ static const char *id_here(const GuideView *v, const GuideScreen *g)
 
 static void begin(const GuideView *v, GuideScreen *g)
 {
-    if (!g->begun && v->next >= 0) {
-        g->step = v->item[v->next].step;
-        g->item = v->next - v->step[g->step].first;
+    int first = v->take >= 0 && !v->met ? v->take : v->next;
+    if (!g->begun && first >= 0) {
+        g->step = v->item[first].step;
+        g->item = first - v->step[g->step].first;
     } else if (!g->begun) {
         g->step = 0;
         g->item = -1;
@@ -108,7 +109,7 @@ static const char *said(const Phrase *p, char *buf, size_t size)
     return buf;
 }
 
-static void draw_row(Ui *ui, Rect r, int y, bool here, bool inner, const char *id, const char *title, GuideState state, const Phrase *line)
+static void draw_row(Ui *ui, Rect r, int y, bool here, bool inner, const char *id, const char *title, GuideState state, const char *word, const Phrase *line)
 {
     char cut[512], words[512];
     Pen p = pen_at(ui, y, r.x, r.w);
@@ -120,7 +121,7 @@ static void draw_row(Ui *ui, Rect r, int y, bool here, bool inner, const char *i
     snprintf(words, sizeof words, "%s%s %s", inner ? "  " : "", id, tr(title));
     text_clip(cut, sizeof cut, words, wide - 1, ui->term.glyphs.ellipsis);
     pen_cell(&p, faint(state) ? SL_DIM : inner ? SL_TEXT : SL_STRONG, wide, false, cut);
-    pen_cell(&p, slots[state], 11, false, tr(guide_state_word(state)));
+    pen_cell(&p, slots[state], 11, false, tr(word));
     text_clip(cut, sizeof cut, said(line, words, sizeof words), p.end - p.x, ui->term.glyphs.ellipsis);
     pen_puts(&p, faint(state) ? SL_DIM : SL_TEXT, cut);
     if (here)
@@ -137,12 +138,12 @@ static void draw_list(Ui *ui, const GuideView *v, GuideScreen *g, Rect r)
         row_at(v, g, i, &step, &item);
         const GuideStep *st = &v->step[step];
         if (item < 0) {
-            draw_row(ui, r, y, i == g->pos.cur, false, st->id, st->title, st->state, &st->line);
+            draw_row(ui, r, y, i == g->pos.cur, false, st->id, st->title, st->state, guide_state_word(st->state), &st->line);
         } else {
             const GuideItem *it = &v->item[st->first + item];
             bool reason = it->reason.parts && (it->state == GUIDE_SKIPPED || it->state == GUIDE_TODO || !it->evidence.parts);
             const Phrase *line = reason ? &it->reason : it->evidence.parts ? &it->evidence : &it->delta;
-            draw_row(ui, r, y, i == g->pos.cur, true, it->id, it->title, it->state, line);
+            draw_row(ui, r, y, i == g->pos.cur, true, it->id, it->title, it->state, guide_item_word(it), line);
         }
     }
 }
@@ -211,7 +212,9 @@ static void context(Ui *ui, void *state, LineParts *out)
         return;
     if (v->back.parts)
         part_add(out, v->met ? SL_OK : SL_TEXT, 0, "%.60s", v->goal[0] ? v->goal : "");
-    if (v->next >= 0)
+    if (v->take >= 0 && !v->met)
+        part_add(out, SL_TAGGED, 0, "take %s", v->item[v->take].id);
+    else if (v->next >= 0)
         part_add(out, SL_TEXT, 1, "next %s", v->item[v->next].id);
     else if (v->met)
         part_add(out, SL_OK, 1, "%s", tr("done"));
@@ -342,6 +345,26 @@ static unsigned guide_report(Ui *ui, const KeyRow *row, int key)
     return DO_PAINT;
 }
 
+static const char *refuse_next(Ui *ui)
+{
+    const GuideView *v = guide(ui);
+    return !v ? refuse_no_model(ui) : v->take < 0 && v->next < 0 ? "nothing comes next; R lists all there is" : NULL;
+}
+
+/* To what is to be taken, or else tried. */
+static unsigned guide_next(Ui *ui, const KeyRow *row, int key)
+{
+    (void)row, (void)key;
+    const GuideView *v = guide(ui);
+    GuideScreen *g = ui_state(ui, &view_guide);
+    int at = !v ? -1 : v->take >= 0 && !v->met ? v->take : v->next >= 0 ? v->next : v->take;
+    if (at < 0)
+        return DO_PAINT;
+    g->step = v->item[at].step;
+    g->item = at - v->step[g->step].first;
+    return DO_PAINT;
+}
+
 static const char *refuse_again(Ui *ui)
 {
     const GuideView *v = guide(ui);
@@ -370,6 +393,8 @@ static const KeyRow keys[] = {
      .run = guide_run, .refuse = refuse_no_model},
     {.place = 22, .keys = {'\n', K(KEY_ENTER)}, .command = "guide run ID", .help = "run the entry; on a step: go to its next entry",
      .run = guide_enter, .refuse = refuse_no_model},
+    {.place = 21, .keys = {'n'}, .help = "to what is to be taken, or else to what comes next", .label = "Next", .run = guide_next,
+     .refuse = refuse_next},
     {.place = 23, .keys = {'m'}, .command = "guide again [ID]", .help = "measure again what was tried before something else came in",
      .run = guide_again, .refuse = refuse_again},
     {.place = 24, .keys = {'a'}, .command = "guide apply ID", .help = "take what the entry changes: one undo step", .label = "Apply",

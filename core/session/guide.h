@@ -26,9 +26,12 @@ typedef enum GuideState {
     GUIDE_STATES
 } GuideState;
 const char *guide_state_word(GuideState s); /* "todo" */
+typedef struct GuideItem GuideItem;
+/* The same of an entry, in which what was tried and isn't better is told by its verdict: "worse", "no gain", "in noise". */
+const char *guide_item_word(const GuideItem *it);
 
 /* Texts are never NULL. */
-typedef struct GuideItem {
+struct GuideItem {
     const char *id, *title, *why, *risk;
     int step;             /* 0..4 */
     bool asks;            /* a person answers it */
@@ -39,8 +42,9 @@ typedef struct GuideItem {
     Phrase evidence;      /* what was measured */
     char note[240];       /* what a person wrote */
     int measured, against; /* ids of measurements, 0: none */
+    Verdict verdict;       /* of .measured against .against, where both are */
     bool can_run, can_apply;
-} GuideItem;
+};
 
 enum { GUIDE_STEPS = 5, GUIDE_ITEMS_MAX = 40 };
 typedef struct GuideStep {
@@ -60,6 +64,8 @@ typedef struct GuideView {
     Phrase status;        /* of the goal, one line */
     Phrase back;          /* a step to go back to, and why; nothing */
     int next;             /* entry that comes next, -1: none */
+    int take;             /* of what is better in the first step that has it: the best, or what comes before it and isn't worse by more
+                             than the noise (cheaper ones come first); -1: none */
 } GuideView;
 
 /* Borrowed until the next call that changes the session. ST_USAGE without a model. */

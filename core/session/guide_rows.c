@@ -14,6 +14,13 @@ const char *guide_state_word(GuideState s)
     return words[s];
 }
 
+const char *guide_item_word(const GuideItem *it)
+{
+    static const char *const verdicts[] = {[VERDICT_WORSE] = "worse", [VERDICT_SAME] = "no gain", [VERDICT_UNDECIDED] = "in noise"};
+    bool told = it->state == GUIDE_DONE && it->measured && it->against && it->verdict != VERDICT_BETTER;
+    return told ? verdicts[it->verdict] : guide_state_word(it->state);
+}
+
 const struct GuideStepRow guide_steps[GUIDE_STEPS] = {
     {"S1", "confirm the problem", "Before anything is changed: is the float model right, are the outputs whole, and is the drop more than noise?"},
     {"S2", "suppress outliers", "The key step: a few channels with large values spoil the scales of all others. Moving their size into the weights "

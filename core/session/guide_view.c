@@ -97,7 +97,7 @@ static void view_ask(const Guide *g, int i, const Measured *now, GuideItem *it)
     if (m->answer == ANSWER_NO)
         phrase_set(&it->reason, "%s", it->risk);
     else if (m->answer == ANSWER_NONE && now)
-        phrase_set(&it->reason, "answer it: guide answer %s yes|no|unknown", it->id);
+        phrase_set(&it->reason, "e answers it: guide answer %s yes|no|unknown", it->id);
     if (m->answer != ANSWER_NONE) {
         phrase_add(&it->evidence, it->evidence.parts ? "; answered %s" : "answered %s", guide_answers[m->answer]);
     }
@@ -243,7 +243,8 @@ static void view_candidate(Session *s, Guide *g, int i, const Measured *now, Gui
         Verdict v = put_evidence(g, m, now, &it->evidence);
         it->state = v == VERDICT_BETTER ? GUIDE_BETTER : GUIDE_DONE;
         it->measured = m->id;
-        it->against = now ? now->id : 0;
+        it->against = now && now != m ? now->id : 0;
+        it->verdict = v;
         if (guide_rows[i].kind == GUIDE_GIVE_BACK)
             it->state = GUIDE_BETTER; /* it holds the goal with fewer bytes */
     } else if (mark->measured && by_id(s, mark->measured)) { /* of an earlier state of things */
@@ -368,6 +369,26 @@ static GuideState step_state(const GuideView *v, const GuideStep *st)
     return GUIDE_MISSING;
 }
 
+/* Of what is better in a step the best, or the first that isn't worse than it by more than the noise. */
+static int best_of(const Session *s, const Guide *g, const GuideStep *st)
+{
+    const Measured *best = NULL;
+    for (int i = st->first; i < st->first + st->n; i++) {
+        const Measured *m = g->item[i].state == GUIDE_BETTER ? by_id(s, g->item[i].measured) : NULL;
+        if (m && (!best || (by_ppl(g) ? m->effect.ppl_change < best->effect.ppl_change : m->effect.kl_mean < best->effect.kl_mean)))
+            best = m;
+    }
+    for (int i = st->first; best && i < st->first + st->n; i++) {
+        const Measured *m = g->item[i].state == GUIDE_BETTER ? by_id(s, g->item[i].measured) : NULL;
+        if (!m)
+            continue;
+        const Paired p = paired_of(&m->effect, m->blocks, &best->effect, best->blocks);
+        if (m == best || (p.state == PAIR_OK && verdict_of(by_ppl(g) ? p.ppl : p.kl, by_ppl(g) ? p.ppl_se : p.kl_se) != VERDICT_WORSE))
+            return i;
+    }
+    return -1;
+}
+
 /* How much an entry has to say of its step: what runs or stops, what helps, the newest evidence. */
 static int has_to_say(const Guide *g, int i)
 {
@@ -377,7 +398,7 @@ static int has_to_say(const Guide *g, int i)
            : it->evidence.parts ? MOST + g->mark[i].tried + (guide_rows[i].kind == GUIDE_NOISE ? MOST / 2 : 0) : 0;
 }
 
-static void step_line(const Guide *g, GuideStep *st)
+static void step_line(const Session *s, const Guide *g, GuideStep *st)
 {
     int best = st->first, todo = 0, first = -1;
     for (int i = st->first; i < st->first + st->n; i++) {
@@ -387,6 +408,7 @@ static void step_line(const Guide *g, GuideStep *st)
             todo++;
         }
     }
+    best = st->state == GUIDE_BETTER && best_of(s, g, st) >= 0 ? best_of(s, g, st) : best;
     const GuideItem *it = &g->item[best];
     if (st->state == GUIDE_SKIPPED) {
         st->line = it->reason;
@@ -405,8 +427,9 @@ static void step_line(const Guide *g, GuideStep *st)
     }
 }
 
-static void view_steps(Guide *g, GuideView *v)
+static void view_steps(const Session *s, Guide *g, GuideView *v)
 {
+    v->take = -1;
     for (int k = 0; k < GUIDE_STEPS; k++) {
         GuideStep *st = &v->step[k];
         *st = (GuideStep){.id = guide_steps[k].id, .title = guide_steps[k].title, .why = guide_steps[k].why, .first = -1};
@@ -417,7 +440,8 @@ static void view_steps(Guide *g, GuideView *v)
             st->n++;
         }
         st->state = step_state(v, st);
-        step_line(g, st);
+        step_line(s, g, st);
+        v->take = v->take < 0 ? best_of(s, g, st) : v->take;
     }
 }
 
@@ -436,11 +460,11 @@ static void view_goal(const Guide *g, const Measured *now, GuideView *v)
     if (!now && g->have_goal)
         phrase_set(&v->status, "goal %s: what is open is not measured yet", v->goal);
     else if (!now)
-        phrase_set(&v->status, "no goal yet: guide goal ppl=+1%%");
+        phrase_set(&v->status, "no goal yet, o sets one: guide goal ppl=+1%%");
     if (!now)
         return;
     if (!g->have_goal) {
-        phrase_set(&v->status, v->met ? "DONE: the drop is no more than its noise; " : "no goal yet: guide goal ppl=+1%%; ");
+        phrase_set(&v->status, v->met ? "DONE: the drop is no more than its noise; " : "no goal yet, o sets one (guide goal ppl=+1%%); ");
         put_figure(g, &now->effect, &v->status);
         phrase_add(&v->status, " (#%d)", now->id);
         return;
@@ -517,7 +541,7 @@ Status session_guide(Session *s, const GuideView **out, Error *err)
     view_goal(g, now, v);
     for (int i = 0; i < v->nitems; i++)
         view_item(s, g, i, now, v->met);
-    view_steps(g, v);
+    view_steps(s, g, v);
     view_back(g, v);
     view_next(g, v);
     return ST_OK;

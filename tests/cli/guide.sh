@@ -17,7 +17,7 @@ st={x['id']: x for x in d['steps']}
 $2" "$1"; }
 
 exits 0 "it lists its steps" script "guide"
-has "$tmp/out" "no goal yet: guide goal ppl=+1%" "and asks for a goal"
+has "$tmp/out" "no goal yet, o sets one: guide goal ppl=+1%" "and asks for a goal"
 has "$tmp/out" "this build does not run autoround_quant" "and says what is not built"
 has "$tmp/out" "next: guide run S1a" "and what comes next"
 exits 64 "nothing is open" sh -c "echo guide | '$SLIMSCOPE' --script -"
@@ -91,7 +91,8 @@ p.keys("G")
 p.see("S5f")
 p.keys(":guide run S3a\r")
 p.see("known already: nothing had to run")
-p.keys(":guide apply S3a\r")
+p.see("take S3a")
+p.keys("gna") # from the top to what is to be taken
 p.see("S3a is in")
 p.keys(":quit!\r") # the analysis that was killed is queued again
 print(p.finish())

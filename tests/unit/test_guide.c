@@ -314,6 +314,31 @@ static void answers(void **state)
     session_free(s);
 }
 
+/* Of what is better the best is to be taken, or what comes before it and is not worse by more than the noise. */
+static void the_one_to_take(void **state)
+{
+    (void)state;
+    Session *s = open_demo();
+    measure_open(s, 8, 2);
+    assert_int_equal(view(s)->take, -1);
+    measure_entry(s, "S2a", 5, 7, 2);
+    assert_string_equal(view(s)->item[view(s)->take].id, "S2a");
+    measure_entry(s, "S2c", 3, 5, 2); /* less by 2.5 in both blocks */
+    measure_entry(s, "S2e", 2, 5.5, 2); /* less than that by 1 in one, more by 0.5 in the other */
+    assert_string_equal(view(s)->item[view(s)->take].id, "S2c");
+    says(view(s)->step[1].line.text, "S2c KL 0.25");
+    measure_entry(s, "S3a", 1, 1, 2); /* of a later step */
+    assert_string_equal(view(s)->item[view(s)->take].id, "S2c");
+    measure_entry(s, "S3b", 9, 11, 2);
+    assert_string_equal(guide_item_word(item(s, "S3b")), "worse");
+    assert_string_equal(guide_item_word(item(s, "S3a")), "better");
+    measure_entry(s, "S3c", 8, 8, 2);
+    assert_string_equal(guide_item_word(item(s, "S3c")), "no gain");
+    ok(session_guide_apply(s, "S2c", false, NULL, &err));
+    assert_string_not_equal(view(s)->take < 0 ? "" : view(s)->item[view(s)->take].id, "S2c");
+    session_free(s);
+}
+
 /* Takes a recipe in as one undo step; what was tried stays known. */
 static void applied(void **state)
 {
@@ -633,6 +658,7 @@ int main(void)
         cmocka_unit_test(no_regression),
         cmocka_unit_test(skipped_with_a_reason),
         cmocka_unit_test(answers),
+        cmocka_unit_test(the_one_to_take),
         cmocka_unit_test(applied),
         cmocka_unit_test(rolled_back),
         cmocka_unit_test(back_edge),
