@@ -296,6 +296,55 @@ static void shared_heads_are_scaled(void **state)
     recorded_layer_close(&l);
 }
 
+/* The original with a table that has an ov of shared heads: left alone, as its error is passed over. */
+static void original_leaves_shared_heads_alone(void **state)
+{
+    (void)state;
+    const int lens[] = {12, 7};
+    TestRun base;
+    Folded f;
+    Error err;
+    test_run_open(&base, "tests/golden/models/qwen3/fp32", ARITH_FP32, 1, NULL);
+    TokenSet *t = test_tokens(lens, 2, base.m->cfg.vocab, 1);
+    int64_t v = linear_of(base.m, "model.layers.0.self_attn.v_proj"), o = linear_of(base.m, "model.layers.0.self_attn.o_proj");
+    for (int peer = 0; peer < 2; peer++) {
+        ok(folded_run(&f, &base, "[{type: awq, " WEIGHT ", enable_subgraph_type: [ov]}]", peer, t, &err), &err);
+        assert_int_equal(overlay_linear(pipeline_overlay(f.p), v) != NULL, !peer);
+        assert_int_equal(overlay_linear(pipeline_overlay(f.p), o) != NULL, !peer);
+        folded_fini(&f);
+    }
+    test_tokens_free(t);
+    test_run_close(&base);
+}
+
+/* Of a grid of one the only ratio is 0, which scales by 1. */
+static void grid_is_the_recipes(void **state)
+{
+    (void)state;
+    RecordedLayer l;
+    TestRun base;
+    Error err;
+    recorded_layer_open(&l, "awq_gqa", "qwen2");
+    test_run_open(&base, l.dir, ARITH_FP32, 1, NULL);
+    const Linear *down = &base.m->linears[linear_of(base.m, "model.layers.0.mlp.down_proj")];
+    float *was = malloc((size_t)down->in * sizeof *was), *now = malloc((size_t)down->in * sizeof *now);
+    assert_true(was && now);
+    ok(source_rows(runner_source(base.r), NULL, down, 0, 1, was, &err), &err);
+    for (int grid = 1; grid <= 20; grid += 19) {
+        Folded f;
+        char process[400];
+        snprintf(process, sizeof process, "[{type: awq, " WEIGHT ", n_grid: %d, enable_subgraph_type: [up-down]}]", grid);
+        ok(folded_run(&f, &base, process, false, l.calib, &err), &err);
+        ok(source_rows(runner_source(f.r), NULL, down, 0, 1, now, &err), &err);
+        assert_int_equal(memcmp(was, now, (size_t)down->in * sizeof *now) == 0, grid == 1);
+        folded_fini(&f);
+    }
+    free(was);
+    free(now);
+    test_run_close(&base);
+    recorded_layer_close(&l);
+}
+
 /* Scales of channels that nothing folds divide the input at run time. The original forgets that. */
 static void run_time_scales_keep_the_function(void **state)
 {
@@ -396,6 +445,8 @@ int main(void)
         cmocka_unit_test(first_scales_are_ones),      cmocka_unit_test(dead_channel),
         cmocka_unit_test(heads_share),                cmocka_unit_test(errors_end_it),
         cmocka_unit_test(processor_is_the_recorded_one), cmocka_unit_test(shared_heads_are_scaled),
+        cmocka_unit_test(original_leaves_shared_heads_alone),
+        cmocka_unit_test(grid_is_the_recipes),
         cmocka_unit_test(run_time_scales_keep_the_function),
         cmocka_unit_test(threads_make_no_difference), cmocka_unit_test(unused_experts_stay),
         cmocka_unit_test(bad_input_is_named),

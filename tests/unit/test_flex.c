@@ -480,6 +480,42 @@ static void given_exponents_give_their_scales(void **state)
     recorded_layer_close(&l);
 }
 
+/* The original's heads that share a value head: the largest of their columns, then the formula; with next to no exponent of the
+ * inputs it is the weights' alone. */
+static void shared_heads_take_the_largest_column(void **state)
+{
+    (void)state;
+    enum { HEADS = 4, SHARE = 2, DIM = 16, WIDE = HEADS * DIM };
+    const int lens[] = {12, 7};
+    float got[WIDE], w[WIDE] = {0};
+    TestRun base;
+    Folded f;
+    Error err;
+    test_run_open(&base, "tests/golden/models/qwen3/fp32", ARITH_FP32, 1, NULL);
+    const Linear *o = &base.m->linears[linear_of(base.m, "model.layers.0.self_attn.o_proj")];
+    assert_true(o->in == WIDE && base.m->cfg.heads == HEADS && base.m->cfg.kv_heads * SHARE == HEADS);
+    float *rows = malloc((size_t)(o->out * o->in) * sizeof *rows);
+    assert_non_null(rows);
+    ok(source_rows(runner_source(base.r), NULL, o, 0, o->out, rows, &err), &err);
+    for (int64_t i = 0; i < o->out * WIDE; i++) {
+        int64_t c = i % WIDE, shared = c / DIM / SHARE * SHARE * DIM + c % DIM; /* the first of those that share */
+        w[shared] = fmaxf(w[shared], fabsf(rows[i]));
+    }
+    TokenSet *t = test_tokens(lens, 2, base.m->cfg.vocab, 1);
+    ok(folded_run(&f, &base, "[{type: flex_smooth_quant, alpha: 0.0000001, beta: 0.5, enable_subgraph_type: [ov]}]", true, t, &err),
+       &err);
+    factors_of(&f, &base, "model.layers.0.self_attn.o_proj", got);
+    for (int c = 0; c < WIDE; c++) {
+        double want = 1 / sqrt((double)w[c / DIM / SHARE * SHARE * DIM + c % DIM]);
+        if (!(fabs((double)got[c] - want) < 1e-4 * want))
+            fail_msg("channel %d: %g, not %g", c, (double)got[c], want);
+    }
+    free(rows);
+    folded_fini(&f);
+    test_tokens_free(t);
+    test_run_close(&base);
+}
+
 /* What the layer's function is stays; columns of all that read one norm have the same factor. */
 static void readers_share_their_scales(void **state)
 {
@@ -626,6 +662,7 @@ int main(void)
         cmocka_unit_test(biases),
         cmocka_unit_test(heads_share),
         cmocka_unit_test(given_exponents_give_their_scales),
+        cmocka_unit_test(shared_heads_take_the_largest_column),
         cmocka_unit_test(readers_share_their_scales),
         cmocka_unit_test(run_time_scales_keep_the_function),
         cmocka_unit_test(runs_do_not_depend_on_threads),
