@@ -66,6 +66,64 @@ const char *tr(const char *english)
     return t ? t->to : english;
 }
 
+enum { LINE_PARTS = 8 };
+
+/* What the %s of a template stand for in a line. */
+typedef struct LineParts {
+    const char *at[LINE_PARTS];
+    size_t len[LINE_PARTS];
+    int n;
+} LineParts;
+
+static bool fits(const char *template, const char *line, LineParts *p)
+{
+    p->n = 0;
+    for (const char *t = template; *t || *line;) {
+        if (strncmp(t, "%s", 2) != 0) {
+            if (*t++ != *line++)
+                return false;
+            continue;
+        }
+        t += 2;
+        size_t text = strcspn(t, "%"); /* up to which the part goes */
+        const char *end = text ? line + 1 : line + strlen(line);
+        while (text && *line && *end && strncmp(end, t, text) != 0)
+            end++;
+        if (!*line || p->n == LINE_PARTS || (text && !*end))
+            return false;
+        p->at[p->n] = line;
+        p->len[p->n++] = (size_t)(end - line);
+        line = end;
+    }
+    return true;
+}
+
+const char *tr_line(const char *line, char *buf, size_t size)
+{
+    LineParts p;
+    const LangText *t = chosen ? chosen->lines : NULL;
+    while (t && t->en && !fits(t->en, line, &p))
+        t++;
+    if (!t || !t->en)
+        return line;
+    Str out = {0};
+    int k = 0;
+    for (const char *c = t->to; *c; c++) {
+        if (strncmp(c, "%s", 2) != 0 || k == p.n) {
+            str_putc(&out, *c);
+            continue;
+        }
+        str_append(&out, p.at[k], p.len[k]);
+        k++;
+        c++;
+    }
+    bool whole = !out.oom && out.len < size;
+    if (whole)
+        memcpy(buf, str_text(&out), out.len + 1);
+    str_free(&out);
+    return whole ? buf : line;
+}
+
 int text_format(char *out, size_t size, const char *fmt, ...)
 {
     va_list ap;

@@ -18,6 +18,7 @@ typedef struct Lang {
     const char *name; /* as `set lang=` takes it, and as LANG begins */
     /* Up to the first NULL, one behind the other in the order of strcmp over en; each ends with en == NULL. */
     const LangText *tables[LANG_TABLES + 1];
+    const LangText *lines; /* of the log, each %s what stands there; the first that fits counts. Ends as the tables do */
 } Lang;
 extern const Lang lang_zh;
 extern const Lang *const lang_table[]; /* NULL-terminated */
@@ -29,6 +30,8 @@ Status lang_choose(const char *name, Error *err);
 const char *lang_name(void);
 /* The text in the chosen language; itself where the table lacks it. */
 const char *tr(const char *english) __attribute__((format_arg(1)));
+/* A whole line of the log in the chosen language, in buf; the line itself where no template fits, or it is longer. */
+const char *tr_line(const char *line, char *buf, size_t size);
 /* Marks a text of a table that is translated where it is drawn. */
 #define N_(text) text
 /* snprintf and its like with a format that is translated. */

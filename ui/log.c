@@ -12,6 +12,15 @@
 
 enum { MARGIN = 15 }; /* cells before a line's text: the clock and its mark */
 
+/* A line of the log in the language of the screen; good until the next one. */
+static LogLine line_at(const Session *s, int i)
+{
+    static char text[2 * ERROR_TEXT_MAX];
+    LogLine l = session_log_line(s, i);
+    l.text = tr_line(l.text, text, sizeof text);
+    return l;
+}
+
 static int level_of(const LogLine *l)
 {
     return l->level < 0 || l->level > 2 ? 0 : l->level;
@@ -45,7 +54,7 @@ void log_draw(Ui *ui, Rect r)
     int n = session_log_lines(s), from = n - r.h;
     from = from < session_log_first(s) ? session_log_first(s) : from;
     for (int y = 0; y < r.h && from + y < n; y++) {
-        LogLine l = session_log_line(s, from + y);
+        LogLine l = line_at(s, from + y);
         char line[ERROR_TEXT_MAX + 8];
         Pen p = pen_of_line(ui, r, y, &l, false);
         text_cut(line, sizeof line, l.text, p.end - p.x, ui->term.glyphs.ellipsis);
@@ -57,7 +66,7 @@ void log_text(Session *s, Str *out)
 {
     static const char *const marks[] = {"", "warning: ", "error: "};
     for (int i = session_log_first(s); i < session_log_lines(s); i++) {
-        LogLine l = session_log_line(s, i);
+        LogLine l = line_at(s, i);
         char clock[16];
         clock_text(l.when, clock);
         str_printf(out, "%s  %s%s\n", clock, marks[level_of(&l)], l.text);
@@ -91,6 +100,7 @@ typedef struct LogPage {
     Piece *piece;
     size_t n, cap;
     int made_lines, made_first, made_width, made_filter; /* what the pieces were made of */
+    const char *made_lang;
     ListPos pos;
     bool end;          /* follows it */
 } LogPage;
@@ -106,13 +116,14 @@ static void make_pieces(Ui *ui, LogPage *g, int width)
 {
     Session *s = ui_session(ui);
     int first = session_log_first(s), end = session_log_lines(s);
-    bool same = g->made_width == width && g->made_filter == g->filter && g->made_first == first;
+    bool same = g->made_width == width && g->made_filter == g->filter && g->made_first == first &&
+                g->made_lang && strcmp(g->made_lang, lang_name()) == 0;
     if (same && g->made_lines == end)
         return;
     int from = same ? g->made_lines : first, held = g->pos.cur < (int64_t)g->n && g->n ? g->piece[g->pos.cur].line : -1;
     g->n = same ? g->n : 0;
     for (int i = from; i < end; i++) {
-        LogLine l = session_log_line(s, i);
+        LogLine l = line_at(s, i);
         int at = 0;
         while (passes(g, &l) && mem_grow(&g->piece, &g->cap, g->n + 1, sizeof *g->piece)) {
             int k = (int)text_break(l.text + at, width > 4 ? width : 4);
@@ -127,6 +138,7 @@ static void make_pieces(Ui *ui, LogPage *g, int width)
     g->made_first = first;
     g->made_width = width;
     g->made_filter = g->filter;
+    g->made_lang = lang_name();
     for (size_t i = 0; !same && held >= 0 && i < g->n; i++)
         if (g->piece[i].line <= held)
             g->pos.cur = (int64_t)i;
@@ -196,7 +208,7 @@ static void draw(Ui *ui, Rect r)
     for (int y = 0; y < body.h && g->pos.top + y < (int64_t)g->n; y++) {
         const Piece *at = &g->piece[g->pos.top + y];
         bool here = g->pos.top + y == g->pos.cur;
-        LogLine l = session_log_line(s, at->line);
+        LogLine l = line_at(s, at->line);
         if (at->at == 0) {
             Pen p = pen_of_line(ui, body, y, &l, here);
             put_piece(ui, &p, &l, at);
@@ -233,7 +245,7 @@ static Found find(Ui *ui, const char *text, int direction, bool from_here)
     int64_t n = (int64_t)g->n, best = -1, best_away = 0;
     int here = g->n ? g->piece[g->pos.cur].line : 0;
     for (int64_t i = 0; i < n; i++) {
-        if (g->piece[i].at > 0 || !strcasestr(session_log_line(s, g->piece[i].line).text, text))
+        if (g->piece[i].at > 0 || !strcasestr(line_at(s, g->piece[i].line).text, text))
             continue;
         found.of++;
         int64_t span = session_log_lines(s), away = ((direction * (g->piece[i].line - here)) % span + span) % span;
@@ -257,7 +269,7 @@ static unsigned copy_line(Ui *ui, LogPage *g)
     renew(ui, g);
     if (g->n == 0)
         return ui_refuse(ui, "there is nothing to copy here");
-    const char *text = session_log_line(ui_session(ui), g->piece[g->pos.cur].line).text;
+    const char *text = line_at(ui_session(ui), g->piece[g->pos.cur].line).text;
     if (term_copy(&ui->term, text, strlen(text)))
         ui_say(ui, SL_OK, "copied (if the terminal allows OSC 52): %.*s%s", (int)strlen(text), text, "");
     else

@@ -122,8 +122,9 @@ static void show_notes(Ui *ui, int from)
         LogLine l = session_log_line(s, i);
         if (l.level < level || l.level < 0 || l.level > 2)
             continue;
+        char text[2 * ERROR_TEXT_MAX];
         level = l.level;
-        say(ui, slots[l.level], true, l.text);
+        say(ui, slots[l.level], true, tr_line(l.text, text, sizeof text));
     }
 }
 

@@ -6,6 +6,17 @@ for l in src/lang_*.h; do
     python3 tests/lib/ui_words.py "$(printf '%s,' src/lang_"$t"_*.c | sed 's/,$//')" ui/*.c src/cmd_edit.c src/cmd_rule.c src/cmd_guide.c src/plot*.c core/measure/paired.c core/recipe/vary.c core/session/guide_rows.c core/session/guide_try.c core/session/guide_view.c core/session/modeltree.c | grep -v 'any more: \(read-only\|not saved\|keep float\|8-bit\|group 64\|fine\|linear\|attention\)$' >"$tmp/lacks"
     if [ -s "$tmp/lacks" ]; then not_ok "the tables of $t have every word"; sed 's/^/# /' "$tmp/lacks"; else ok "the tables of $t have every word"; fi
 done
+# Templates of lines of the log are what core/ says, but for the conversions.
+python3 - >"$tmp/lines" <<'PY'
+import glob, re
+text = "".join(open(f, encoding="utf-8").read() for f in glob.glob("core/process/*.c") + glob.glob("core/save/*.c") + glob.glob("core/session/*.c"))
+text = re.sub(r"%[a-z]+", "%s", re.sub(r'"\s*\n?\s*"', "", text))
+for en in re.findall(r'\.en = "((?:[^"\\]|\\.)*)"', open("src/lines_zh.c", encoding="utf-8").read()):
+    plain = en.replace(", or the original finds no scales for them", "%s")
+    if en not in text and plain not in text and en.replace(" of the inputs, first", " of the inputs%s, first") not in text:
+        print(en)
+PY
+is "" "$(cat "$tmp/lines")" "every template of a line of the log is a line of the log"
 printf 'open lab_models/demo\nset max-samples=1\nset seq-len=32\nanalyze kurtosis local_error\nexclude *.0.mlp.down_proj\n' >"$tmp/s.slim"
 # screen LOCALE ARGUMENTS...: the last screen
 screen() {

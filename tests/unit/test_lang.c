@@ -123,6 +123,32 @@ static void phrases_are_said_in_both(void **state)
 }
 
 /* What is too long is cut, at both ends of a joint, and stays a string. */
+/* A line of the log by its template, with what stands in it; others stay, and so does English. */
+static void lines_of_the_log_are_said_in_both(void **state)
+{
+    (void)state;
+    static const char line[] = "iter_smooth: '*.gate_prj' in exclude matches no sub-graph: they go by their norm or linear, such as "
+                               "'model.layers.0.input_layernorm', and by what reads it";
+    static const char other[] = "kv_smooth: '*foo' in include matches no attention, such as 'model.layers.0.self_attn'";
+    char buf[600], small[8];
+    assert_int_equal(lang_choose("en", NULL), ST_OK);
+    assert_ptr_equal(tr_line(line, buf, sizeof buf), line);
+    assert_int_equal(lang_choose("zh", NULL), ST_OK);
+    assert_string_equal(tr_line(line, buf, sizeof buf), "iter_smooth：'*.gate_prj'（exclude）没有匹配任何子图：子图以其归一化或线性层的名字（如 "
+                                                        "'model.layers.0.input_layernorm'）以及读取它的层为名");
+    assert_string_equal(tr_line(other, buf, sizeof buf), "kv_smooth：'*foo'（include）没有匹配任何 attention，例如 'model.layers.0.self_attn'");
+    assert_string_equal(tr_line("smooth_quant: this model has no sub-graph of type ov", buf, sizeof buf),
+                        "smooth_quant：此模型没有 ov 类型的子图");
+    assert_ptr_equal(tr_line(line, small, sizeof small), line);
+    static const char *const same[] = {"", "%s", "smooth_quant: this model has no", "x: this model has no sub-graph of type ",
+                                       "a session of last week"};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+        assert_ptr_equal(tr_line(same[i], buf, sizeof buf), same[i]);
+    for (const LangText *t = lang_zh.lines; t->en; t++)
+        same_conversions(t);
+    assert_int_equal(lang_choose("en", NULL), ST_OK);
+}
+
 static void long_phrases_are_cut(void **state)
 {
     (void)state;
@@ -149,6 +175,7 @@ int main(void)
         cmocka_unit_test(languages_are_chosen),
         cmocka_unit_test(phrases_are_said_in_both),
         cmocka_unit_test(long_phrases_are_cut),
+        cmocka_unit_test(lines_of_the_log_are_said_in_both),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

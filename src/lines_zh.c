@@ -1,0 +1,18 @@
+/* Lines that a run leaves in the log, in simplified Chinese: templates of core/, whose %s stand for what is in the line. */
+#include "src/lang_zh.h"
+
+const LangText lang_zh_lines[] = {
+    {.en = "%s: '%s' in %s matches no sub-graph: they go by their norm or linear, such as '%s', and by what reads it",
+     .to = "%s：'%s'（%s）没有匹配任何子图：子图以其归一化或线性层的名字（如 '%s'）以及读取它的层为名"},
+    {.en = "%s: '%s' in %s matches no %s, such as '%s'", .to = "%s：'%s'（%s）没有匹配任何 %s，例如 '%s'"},
+    {.en = "%s: this model has no sub-graph of type %s", .to = "%s：此模型没有 %s 类型的子图"},
+    {.en = "%s: no token reached %s of the inputs, or the original finds no scales for them, first that of '%s': their scales stay 1",
+     .to = "%s：%s 处输入没有词元到达，或原版找不到尺度，首个是 '%s'：其尺度保持 1"},
+    {.en = "%s: no token reached %s of the inputs, first that of '%s': their scales stay 1",
+     .to = "%s：%s 处输入没有词元到达，首个是 '%s'：其尺度保持 1"},
+    {.en = "%s has no place for %s: it is left out, the model is whole without it", .to = "%s 没有 %s 的位置：略去，模型没有它也完整"},
+    {.en = "%s: '%s' gets a bias that what loads this layout doesn't apply: as the original does, it is written all the same",
+     .to = "%s：'%s' 得到一个偏置，而加载此布局的程序不会使用它：与原版一样照写"},
+    {.en = "dynamic_cache selects no attention of this model: no C8 is written", .to = "dynamic_cache 没有选中此模型的任何注意力：不写 C8"},
+    {.en = NULL},
+};
