@@ -568,8 +568,13 @@ static void test_job_fills_table(void **state)
     world_shows(&w, "a job runs. Quit?", true);
     world_keys(&w, "n");
     world_wait(&w);
-    world_shows(&w, "56 scored", true);
-    world_keys(&w, "3");
+    world_shows(&w, "std done in", true);
+    world_shows(&w, "worst: layers.", true);
+    world_keys(&w, "1 g x F5");
+    world_wait(&w);
+    world_shows(&w, "measured: KL", true);
+    world_shows(&w, " before, top-1", true);
+    world_keys(&w, "C C C c 3");
     world_shows(&w, "done", true);
     assert_false(w.app.quit);
     world_keys(&w, "q q");
