@@ -527,7 +527,7 @@ static Status run_check(App *a, const CommandLine *cl, Error *err)
 static const Option check_options[] = {
     {"format", ARG_CHOICE, "text|json", "of the report (default text)", COMP_NONE},
     OPTION_RUNTIME,
-    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
+    {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},
     OPTION_PROGRESS,
     {0},
 };

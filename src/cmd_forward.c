@@ -113,7 +113,7 @@ static const Option forward_options[] = {
     {"text", ARG_TEXT, "S", "the text itself", COMP_NONE},
     {"out", ARG_PATH, "FILE", "safetensors file to write (whole or not at all)", COMP_FILE},
     OPTION_ARITH,
-    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
+    {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},
     {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: none)", COMP_NONE},
     {0},
 };

@@ -287,7 +287,7 @@ static const Option info_options[] = {
     {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
     {"rows", ARG_INT, "N", "tokens of the calibration set that memory is planned for (default 16384)", COMP_NONE},
     {"longest", ARG_INT, "N", "tokens of its longest text (default 2048)", COMP_NONE},
-    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
+    {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},
     {"hash", ARG_FLAG, NULL, "also print the SHA-256 of each of the weights' files", COMP_NONE},
     {"format", ARG_CHOICE, "text|json", "of the report (default text)", COMP_NONE},
     OPTION_PROGRESS,

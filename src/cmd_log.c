@@ -1,5 +1,6 @@
 /* The log: printed, searched, written to a file. */
 #include <stdio.h>
+#include <limits.h>
 #include <string.h>
 #include <time.h>
 
@@ -52,6 +53,8 @@ static Status run_log(App *a, const CommandLine *cl, Error *err)
     const char *save = cl_str(cl, "save");
     const LogAsk k = {.text = cl->nwords ? cl->words[0] : NULL, .kind = cl_str(cl, "kind"), .job = (int)cl_int(cl, "job", 0)};
     Session *s = a->session;
+    if (cl_given(cl, "job") && (cl_int(cl, "job", 0) < 1 || cl_int(cl, "job", 0) > INT_MAX))
+        return error_set(err, ST_USAGE, "--job takes the number of a job, from 1 on");
     if (!s || session_log_lines(s) == 0)
         return error_set(err, ST_USAGE, "the log is empty");
     if (a->show_log && !cl->nwords && !cl->nvalues) {

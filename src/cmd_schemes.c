@@ -166,7 +166,7 @@ static const Option schemes_options[] = {
     {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
     {"format", ARG_CHOICE, "text|json", "of the result (default text)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
-    {"threads", ARG_INT, "N", "compute threads (default: every core this process may use)", COMP_NONE},
+    {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},
     {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: none)", COMP_NONE},
     {0},
 };

@@ -143,8 +143,8 @@ Status tune_finish(App *a, OutFormat f, Error *err);
 #define OPTIONS_RUN                                                                                                    \
     {"threads", ARG_INT, "N", "compute threads (0, the default: every core this process may use)", COMP_NONE},                \
         {"mem", ARG_SIZE, "SIZE", "memory bound, 300M or 4G (default: 70 % of what is available)", COMP_NONE},         \
-        {"max-samples", ARG_INT, "N", "use only the first N texts (default: all)", COMP_NONE},                         \
-        {"seq-len", ARG_INT, "N", "cut texts to N tokens (default: no limit)", COMP_NONE},                             \
+        {"max-samples", ARG_INT, "N", "use only the first N texts (0, the default: all)", COMP_NONE},                         \
+        {"seq-len", ARG_INT, "N", "cut texts to N tokens (0, the default: no limit)", COMP_NONE},                             \
         OPTION_ARITH,                                                                                                  \
         {"compat", ARG_CHOICE, "peer",                                                                                 \
          "quantize exactly as msModelSlim does, quirks included; implies --dtype-sim exact", COMP_NONE},               \

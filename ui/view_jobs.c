@@ -239,7 +239,10 @@ static void tell_job(const JobView *j, const char *question, Str *out)
         add(out, "to %s", j->target);
     if (j->state == JOB_STOPPED && stopped[j->kind][j->resumable][0])
         add(out, "%s", tr(stopped[j->kind][j->resumable]));
-    if (j->state == JOB_RUNNING && j->phase[0])
+    bool counts = j->total > 0 && !strpbrk(j->phase, "0123456789");
+    if (j->state == JOB_RUNNING && j->phase[0] && counts)
+        add(out, "%s %lld of %lld", j->phase, (long long)(j->done < j->total ? j->done + 1 : j->total), (long long)j->total);
+    else if (j->state == JOB_RUNNING && j->phase[0])
         add(out, "%s", j->phase);
     if (j->state == JOB_RUNNING && question)
         add(out, "asks: %s (i answers)", question);

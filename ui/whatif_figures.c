@@ -160,10 +160,10 @@ static void draw_predicted(Ui *ui, Rect r, int *y)
 static void draw_size(Ui *ui, Rect r, int *y)
 {
     Prediction pr = session_predict(ui_session(ui));
-    char buf[300], bytes[24], delta[24];
+    char buf[300], bytes[24], whole[24];
     fmt_bytes(bytes, sizeof bytes, (double)pr.size.bytes);
-    fmt_delta(delta, sizeof delta, (double)pr.size.bytes - (double)pr.size.float_bytes);
-    text_format(buf, sizeof buf, "%s (%s to all float)  %.2f bits  %lld of %lld linears float", bytes, delta,
+    fmt_bytes(whole, sizeof whole, (double)pr.size.float_bytes);
+    text_format(buf, sizeof buf, "%s of %s in float  %.2f bits  %lld of %lld linears float", bytes, whole,
              pr.size.average_bits, (long long)pr.size.floats, (long long)(pr.size.floats + pr.size.quantized));
     panel_line(ui, r, y, "size", SL_TEXT, buf);
 }

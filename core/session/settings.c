@@ -8,13 +8,17 @@
 #include "base/str.h"
 #include "session/budget.h"
 
-static Status parse_count(const char *key, const char *value, int64_t min, int64_t *out, Error *err)
+enum { TOKENS_MOST = 1000000000 };
+
+static Status parse_count(const char *key, const char *value, int64_t min, int64_t most, int64_t *out, Error *err)
 {
     char *end;
     long long v = strtoll(value, &end, 10);
     if (!*value || *end || v < min)
         return error_set(err, ST_USAGE, "%s takes a whole number of at least %lld, not '%s'", key, (long long)min,
                          value);
+    if (v > most)
+        return error_set(err, ST_USAGE, "%s takes at most %lld, not '%s'", key, (long long)most, value);
     *out = v;
     return ST_OK;
 }
@@ -42,9 +46,7 @@ bool setting_bytes(const char *text, uint64_t *out)
 static Status set_threads(SessionOptions *o, const char *v, Error *err)
 {
     int64_t n = 0;
-    RETURN_IF_ERROR(parse_count("threads", v, 0, &n, err));
-    if (n > THREADS_MOST)
-        return error_set(err, ST_USAGE, "threads takes at most %d, not '%s'", THREADS_MOST, v);
+    RETURN_IF_ERROR(parse_count("threads", v, 0, THREADS_MOST, &n, err));
     o->threads = (int)n;
     return ST_OK;
 }
@@ -81,35 +83,35 @@ static Status set_compat(SessionOptions *o, const char *v, Error *err)
 static Status set_max_samples(SessionOptions *o, const char *v, Error *err)
 {
     int64_t n = 0;
-    RETURN_IF_ERROR(parse_count("max-samples", v, 0, &n, err));
-    o->max_samples = n > INT32_MAX ? INT32_MAX : (int)n;
+    RETURN_IF_ERROR(parse_count("max-samples", v, 0, INT32_MAX, &n, err));
+    o->max_samples = (int)n;
     return ST_OK;
 }
 
 static Status set_seq_len(SessionOptions *o, const char *v, Error *err)
 {
-    return parse_count("seq-len", v, 0, &o->seq_len, err);
+    return parse_count("seq-len", v, 0, TOKENS_MOST, &o->seq_len, err);
 }
 
 static Status set_ctx(SessionOptions *o, const char *v, Error *err)
 {
-    return parse_count("ctx", v, 2, &o->ctx, err);
+    return parse_count("ctx", v, 2, TOKENS_MOST, &o->ctx, err);
 }
 
 static Status set_eval_tokens(SessionOptions *o, const char *v, Error *err)
 {
-    return parse_count("eval-tokens", v, 0, &o->eval_tokens, err);
+    return parse_count("eval-tokens", v, 0, TOKENS_MOST, &o->eval_tokens, err);
 }
 
 static Status set_tokens(SessionOptions *o, const char *v, Error *err)
 {
-    return parse_count("tokens", v, 0, &o->tokens, err);
+    return parse_count("tokens", v, 0, TOKENS_MOST, &o->tokens, err);
 }
 
 static Status set_seed(SessionOptions *o, const char *v, Error *err)
 {
     int64_t n = 0;
-    RETURN_IF_ERROR(parse_count("seed", v, 0, &n, err));
+    RETURN_IF_ERROR(parse_count("seed", v, 0, INT64_MAX, &n, err));
     o->seed = (uint64_t)n;
     return ST_OK;
 }
