@@ -337,6 +337,7 @@ static void apply_end(Session *s, Job *j)
     tuning_ended(s, id, st);
     autotune_ended(s, id, st);
     guide_ended(s, id, st);
+    jobs_forget_oldest(s);
 }
 
 static void apply_start(Session *s, Job *j)

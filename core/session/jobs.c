@@ -110,6 +110,24 @@ static void drop_row(Session *s, size_t i)
         job_row_free(row);
 }
 
+void jobs_forget_oldest(Session *s)
+{
+    enum { ENDED_KEPT = 500 };
+    Queue *q = s->queue;
+    size_t ended = 0, i = 0;
+    for (size_t k = 0; k < q->njobs; k++)
+        ended += !job_is_open(q->jobs[k]);
+    while (i < q->njobs && ended > ENDED_KEPT) {
+        const JobView *v = session_job(s, (int)i);
+        if (job_is_open(q->jobs[i]) || v->resumable || v->id == q->last_ended) {
+            i++;
+        } else {
+            drop_row(s, i);
+            ended--;
+        }
+    }
+}
+
 Status session_discard_job(Session *s, int id, Error *err)
 {
     Queue *q = s->queue;

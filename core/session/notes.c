@@ -116,11 +116,9 @@ LogLine session_log_line(const Session *s, int i)
 Status session_record(Session *s, const char *line, Error *err)
 {
     Notes *n = s->notes;
-    char *copy = strdup(line);
-    if (!copy || !mem_grow(&n->commands, &n->cap_commands, n->ncommands + 1, sizeof *n->commands)) {
-        free(copy);
+    const char *copy = arena_strdup(&n->lines, line);
+    if (!copy || !mem_grow(&n->commands, &n->cap_commands, n->ncommands + 1, sizeof *n->commands))
         return error_nomem(err, "the history of commands");
-    }
     n->commands[n->ncommands++] = copy;
     entry_text(s, "cmd", line);
     entry_view(s);
@@ -141,8 +139,7 @@ void notes_fini(Notes *n)
 {
     for (size_t i = 0; i < n->nlog; i++)
         free(n->log[i].text);
-    for (size_t i = 0; i < n->ncommands; i++)
-        free(n->commands[i]);
+    arena_free(&n->lines);
     free(n->log);
     free(n->commands);
 }

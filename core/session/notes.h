@@ -17,7 +17,8 @@ typedef struct Notes {
     size_t gone; /* lines before log[0] that had to make room */
     size_t old;  /* lines that earlier sittings left */
     JobView *about;  /* the job whose lines come, NULL: none */
-    char **commands;
+    Arena lines;        /* of the commands: for as long as the session, so they pin no holes in the heap */
+    const char **commands;
     size_t ncommands, cap_commands;
 } Notes;
 

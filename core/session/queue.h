@@ -33,6 +33,8 @@ void queue_fini(Queue *q);
 void queue_wake(Queue *q);
 /* Stops the running job and those that wait, joins the thread, drops events that were not applied. */
 void jobs_stop(Session *s);
+/* Of jobs that have ended the newest 500 stay in the list, and those that can be gone on with. Owner thread. */
+void jobs_forget_oldest(Session *s);
 /* A job with its data files found (calib false: it needs none); the caller's until enqueue, which takes it. */
 enum { TEXTS_CALIB = 1, TEXTS_EVAL = 2 };
 Status job_new(Session *s, JobKind kind, unsigned texts, Job **out, Error *err);

@@ -681,6 +681,7 @@ Status session_restore(Session **out, const SessionOptions *o, const char *id, E
     }
     if (st == ST_OK)
         st = show_unwritten(s, err);
+    jobs_forget_oldest(s);
     if (st != ST_OK) {
         session_free(s);
         return st;

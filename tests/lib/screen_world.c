@@ -47,7 +47,8 @@ static char *root(void)
     return r;
 }
 
-static void play_recording(const char *state_dir)
+/* more: records behind it, NULL-terminated; NULL: none. */
+static void play_recording(const char *state_dir, const char *const *more)
 {
     Str dir = {0}, path = {0};
     str_printf(&dir, "%s/sessions/recorded", state_dir);
@@ -66,6 +67,8 @@ static void play_recording(const char *state_dir)
         ok(journal_append(j, record.s, false, &err));
         str_free(&record);
     }
+    for (; more && *more; more++)
+        ok(journal_append(j, *more, false, &err));
     ok(journal_close(j, &err));
     gzclose(f);
     free(line);
@@ -154,7 +157,7 @@ void world_record(void)
 /* In the order of the recording's day. */
 static const char *const metrics[] = {"kurtosis", "std", "quantile", "local_error"};
 
-void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded, bool read_only)
+static void open_world(World *w, int cols, int rows, const char *glyphs, bool recorded, bool read_only, const char *const *more)
 {
     memset(w, 0, sizeof *w);
     w->dir = temp_folder();
@@ -166,7 +169,7 @@ void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded,
     w->app.options.read_only = read_only;
     w->app.options.threads = 1;
     if (recorded) {
-        play_recording(w->dir);
+        play_recording(w->dir, more);
         ok(session_restore(&w->app.session, &w->app.options, "recorded", &err));
     }
     ScreenOptions o = {.glyphs = glyphs, .color = -1, .cols = cols, .rows = rows};
@@ -175,6 +178,16 @@ void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded,
         w->metrics[i] = metric_find(metrics[i]);
     w->ui->metrics = w->metrics;
     ui_paint(w->ui);
+}
+
+void world_open(World *w, int cols, int rows, const char *glyphs, bool recorded, bool read_only)
+{
+    open_world(w, cols, rows, glyphs, recorded, read_only, NULL);
+}
+
+void world_open_more(World *w, int cols, int rows, const char *glyphs, const char *const *records)
+{
+    open_world(w, cols, rows, glyphs, true, false, records);
 }
 
 void world_close(World *w)
@@ -259,4 +272,43 @@ void world_wait(World *w)
     }
     ui_pump(w->ui);
     ui_paint(w->ui);
+}
+
+/* ---- golden screens ---- */
+
+void world_hide_times(char *s)
+{
+    static const char form[] = "00:00:00";
+    for (; *s; s++) {
+        size_t n = 0;
+        while (form[n] && (form[n] == ':' ? s[n] == ':' : s[n] >= '0' && s[n] <= '9'))
+            n++;
+        if (!form[n])
+            memcpy(s, "hh:mm:ss", n);
+    }
+}
+
+void world_compare(const char *path, const Str *got)
+{
+    char *want = NULL;
+    size_t n;
+    if (getenv("ACCEPT")) {
+        assert_int_equal(file_write_atomic(path, got->s, got->len, &err), ST_OK);
+        return;
+    }
+    if (file_read(path, 1 << 24, &want, &n, &err) != ST_OK)
+        fail_msg("%s", err.text);
+    const char *a = want, *b = got->s, *title = a;
+    for (int line = 1; *a || *b; line++) {
+        size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
+        if (strncmp(a, "===", 3) == 0)
+            title = a;
+        if (la != lb || memcmp(a, b, la) != 0) {
+            fail_msg("%s:%d (%.*s)\nwanted '%.*s'\ngot    '%.*s'", path, line, (int)strcspn(title, "\n"), title,
+                     (int)la, a, (int)lb, b);
+        }
+        a += la + (a[la] == '\n');
+        b += lb + (b[lb] == '\n');
+    }
+    free(want);
 }

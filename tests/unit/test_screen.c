@@ -78,19 +78,6 @@ static const struct Shot {
     {"the model's tensors", "Esc 7 j j Enter j j Enter", NULL},
 };
 
-/* Times of day, as in the log, are those of no day. */
-static void hide_times(char *s)
-{
-    static const char form[] = "00:00:00";
-    for (; *s; s++) {
-        size_t n = 0;
-        while (form[n] && (form[n] == ':' ? s[n] == ':' : s[n] >= '0' && s[n] <= '9'))
-            n++;
-        if (!form[n])
-            memcpy(s, "hh:mm:ss", n);
-    }
-}
-
 static void picture(World *w, Str *out)
 {
     for (size_t i = 0; i < sizeof shots / sizeof shots[0]; i++) {
@@ -98,36 +85,10 @@ static void picture(World *w, Str *out)
         if (shots[i].text)
             world_type(w, shots[i].text);
         char *screen = world_screen(w);
-        hide_times(screen);
+        world_hide_times(screen);
         str_printf(out, "=== %s\n%s", shots[i].title, screen);
         free(screen);
     }
-}
-
-static void compare(const char *path, const Str *got)
-{
-    char *want = NULL;
-    size_t n;
-    Error err = {ST_OK, ""};
-    if (getenv("ACCEPT")) {
-        assert_int_equal(file_write_atomic(path, got->s, got->len, &err), ST_OK);
-        return;
-    }
-    if (file_read(path, 1 << 24, &want, &n, &err) != ST_OK)
-        fail_msg("%s", err.text);
-    const char *a = want, *b = got->s, *title = a;
-    for (int line = 1; *a || *b; line++) {
-        size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
-        if (strncmp(a, "===", 3) == 0)
-            title = a;
-        if (la != lb || memcmp(a, b, la) != 0) {
-            fail_msg("%s:%d (%.*s)\nwanted '%.*s'\ngot    '%.*s'", path, line, (int)strcspn(title, "\n"), title,
-                     (int)la, a, (int)lb, b);
-        }
-        a += la + (a[la] == '\n');
-        b += lb + (b[lb] == '\n');
-    }
-    free(want);
 }
 
 static void golden(const char *glyphs)
@@ -140,7 +101,7 @@ static void golden(const char *glyphs)
         picture(&w, &out);
         world_close(&w);
         snprintf(path, sizeof path, "tests/golden/screens/%dx%d.%s.txt", sizes[i].cols, sizes[i].rows, glyphs);
-        compare(path, &out);
+        world_compare(path, &out);
         str_free(&out);
     }
 }
