@@ -44,7 +44,7 @@ static Status load_run(App *a, const CommandLine *cl, Error *err)
     if (cl->nwords == 2 && scores)
         return load_scores(a, cl, err);
     if (cl->nwords == 2 || session || scores || cl_given(cl, "as"))
-        return error_set(err, ST_USAGE, "'load %s' is not known: load SESSION goes on with it; load scores FILE, load session ID bring in figures",
+        return error_set(err, ST_USAGE, "'load %s' is not known: load scores FILE, load session ID; load SESSION alone goes on with one",
                          cl->words[0]);
     return session_go_to(a, cl->words[0], "load", cl->bang, err);
 }

@@ -122,7 +122,7 @@ if grep -q 'load' "$tmp/out"; then not_ok "no history holds it"; else ok "no his
 printf 'save %s\n' "$tmp/four.session" >"$tmp/in"
 exits 74 "over a file that is there" sh -c '"$SLIMSCOPE" shell lab_models/demo <"$1"' - "$tmp/in"
 has "$tmp/err" "add ! to replace it" "only with !"
-for bad in "nothing-like-it:65:no session 'nothing-like-it'" "./README.md:65:is no saved session: 'save FILE' writes one" "scores:64:load scores FILE" "mine --as x:64:load SESSION"; do
+for bad in "nothing-like-it:65:no session 'nothing-like-it'" "./README.md:65:is no saved session: 'save FILE' writes one" "scores:64:load scores FILE" "mine --as x:64:load SESSION alone"; do
     word=${bad%%:*} rest=${bad#*:}
     echo "load $word" >"$tmp/in"
     exits "${rest%%:*}" "load $word" sh -c '"$SLIMSCOPE" shell lab_models/demo <"$1"' - "$tmp/in"
