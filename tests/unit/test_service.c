@@ -389,6 +389,10 @@ static void test_tasks(void **state)
     tasks("kind: choice", choice_lines, "", EVAL_DONE, "", "0.75", true);
     /* by tokens "red of late" is -4/3, over -3 */
     tasks("kind: choice, normalize: tokens", choice_lines, "", EVAL_DONE, "", "1", true);
+    /* -6.5/3 over -3; were the question's last word counted, too, both would be -1.75 and the first taken */
+    tasks("kind: choice, normalize: tokens",
+          "{\"prompt\": \"He likes blue\", \"choices\": [\"green\", \"green blue green\"], \"answer\": 1}\n", "",
+          EVAL_DONE, "", "1", true);
 }
 
 static void test_tasks_fail(void **state)
