@@ -17,7 +17,8 @@
 
 enum { OUT_MOST = 1 << 20, LINE_SHOWN = 120 };
 static const double timeout_default = 7200, grace_seconds = 10;
-static const int64_t bad_exit_default = 2;
+/* Not 1 or 2, with which interpreters end over an error, a missing file or wrong options. */
+static const int64_t bad_exit_default = 3;
 
 typedef struct Command {
     const char *const *word;

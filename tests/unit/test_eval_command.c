@@ -74,10 +74,10 @@ static void test_failed(void **state)
         EvalState state;
         const char *says;
     } cases[] = {
-        {"echo gsm8k 1; echo out of memory >&2; exit 2", "", EVAL_BAD,
-         "calls the model bad (exit code 2): sh: out of memory"},
-        {"echo gsm8k 1; exit 2", "bad_exit: 3", EVAL_FAILED, "exit code 2: sh: gsm8k 1"},
-        {"exit 3", "bad_exit: 3", EVAL_BAD, "exit code 3"},
+        {"echo gsm8k 1; echo out of memory >&2; exit 3", "", EVAL_BAD,
+         "calls the model bad (exit code 3): sh: out of memory"},
+        {"echo gsm8k 1; exit 2", "", EVAL_FAILED, "exit code 2: sh: gsm8k 1"},
+        {"exit 4", "bad_exit: 4", EVAL_BAD, "exit code 4"},
         {"echo one; echo two >&2; exit 1", "", EVAL_FAILED, "the program failed: exit code 1: sh: two"},
         {"kill -9 $$", "", EVAL_FAILED, "killed by signal 9"},
         {"echo loading >&2; exec sleep 60", "timeout: 0.2", EVAL_FAILED, "no end within 0.2 s: sh: loading"},
