@@ -20,9 +20,17 @@ static void told(void *ctx, const PriorAt *at)
     f->over = at->stage < 0;
 }
 
-static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *calib, Error *err)
+static void hear(void *ctx, const char *text)
 {
-    const Work w = {.recipe = f->recipe, .level = f->level, .peer = peer, .changes = true};
+    Told *t = ctx;
+    if (t->n < (int)(sizeof t->text / sizeof *t->text))
+        snprintf(t->text[t->n++], sizeof *t->text, "%s", text);
+}
+
+static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *calib, Told *t, Error *err)
+{
+    const Work w = {.recipe = f->recipe, .level = f->level, .peer = peer, .changes = true, .tell = t ? hear : NULL,
+                    .tell_ctx = t};
     RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
     for (int i = 0; i < pipeline_priors(f->p); i++)
         pipeline_set_prior(f->p, i, calib);
@@ -32,7 +40,8 @@ static Status run(Folded *f, const TestRun *base, bool peer, const TokenSet *cal
     return fold_run(f->p, f->r, &(FoldOptions){.calib = calib}, err);
 }
 
-Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err)
+static Status open_and_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Told *t,
+                           Error *err)
 {
     *err = (Error){0};
     char text[1024];
@@ -41,7 +50,29 @@ Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer
     *f = (Folded){.level = calloc((size_t)base->m->nlinears, sizeof *f->level)};
     assert_non_null(f->level);
     RETURN_IF_ERROR(recipe_parse(&f->recipe, &recipe_rows, text, (size_t)n, "a test", NULL, err));
-    return run(f, base, peer, calib, err);
+    return run(f, base, peer, calib, t, err);
+}
+
+Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err)
+{
+    return open_and_run(f, base, process, peer, calib, NULL, err);
+}
+
+const char *folded_says(const char *dir, const char *process, const int *lens, int n, Status *st, Told *t)
+{
+    static char text[ERROR_TEXT_MAX];
+    TestRun base;
+    Folded f;
+    Error err;
+    *t = (Told){.n = 0};
+    test_run_open(&base, dir, ARITH_FP32, 1, NULL);
+    TokenSet *calib = test_tokens(lens, n, base.m->cfg.vocab, 1);
+    *st = open_and_run(&f, &base, process, false, calib, t, &err);
+    snprintf(text, sizeof text, "%s", *st != ST_OK ? err.text : t->n ? t->text[0] : "");
+    folded_fini(&f);
+    test_tokens_free(calib);
+    test_run_close(&base);
+    return text;
 }
 
 void folded_fini(Folded *f)

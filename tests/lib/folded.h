@@ -17,6 +17,14 @@ typedef struct Folded {
  * of spec. Prior stages read calib, too. Initialises *f also after an error, and *err before. */
 Status folded_run(Folded *f, const TestRun *base, const char *process, bool peer, const TokenSet *calib, Error *err);
 void folded_fini(Folded *f);
+/* What processors told, each in one line, the first few of them. */
+typedef struct Told {
+    char text[8][512];
+    int n;
+} Told;
+/* What is said of a run over n texts of these lengths: why it can't be, else what was told first, "" when nothing was. *st as
+ * the run ends. Holds until the next call. */
+const char *folded_says(const char *dir, const char *process, const int *lens, int n, Status *st, Told *t);
 /* [rows][vocab] of a pass in float over all layers; caller frees. */
 float *folded_logits(Runner *r, const TokenSet *t, int64_t *n);
 /* Of a model with experts that one token goes through: those it chose have a changed down_proj behind process, the others are

@@ -16,6 +16,7 @@
 #include "run/source.h"
 #include "save/verify.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/noise.h"
 #include "tests/lib/folded.h"
 #include "tests/lib/follow.h"
 #include "tests/lib/random_model.h"
@@ -33,19 +34,12 @@ static void ok(Status st, const Error *err)
         fail_msg("%s", err->text);
 }
 
-static float noise(uint32_t *seed)
-{
-    *seed = *seed * 1664525u + 1013904223u;
-    float v = (float)(*seed >> 8) / 16777216.0f - 0.5f;
-    return bf16_to_float(bf16_of_float(v));
-}
-
+/* Values of BF16. */
 static float *noises(int64_t n, uint32_t seed)
 {
-    float *v = malloc((size_t)n * sizeof *v);
-    assert_non_null(v);
+    float *v = noise_vector(n, 0, &seed);
     for (int64_t i = 0; i < n; i++)
-        v[i] = noise(&seed);
+        v[i] = bf16_to_float(bf16_of_float(v[i]));
     return v;
 }
 

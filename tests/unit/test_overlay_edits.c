@@ -14,6 +14,7 @@
 #include "quant/forms.h"
 #include "run/source.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/noise.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/random_model.h"
 
@@ -29,24 +30,14 @@ static void ok(Status st, const Error *err)
 
 static uint32_t seed;
 
-static float noise(void)
-{
-    seed = seed * 1664525u + 1013904223u;
-    return (float)(seed >> 8) / 16777216.0f - 0.5f;
-}
-
 static int below(int n)
 {
-    return (int)((noise() + 0.5f) * (float)n);
+    return (int)((noise_next(&seed) + 0.5f) * (float)n);
 }
 
 static float *vector(int64_t n, float around)
 {
-    float *v = malloc((size_t)n * sizeof *v);
-    assert_non_null(v);
-    for (int64_t i = 0; i < n; i++)
-        v[i] = around + noise();
-    return v;
+    return noise_vector(n, around, &seed);
 }
 
 /* ---- the definition ---- */

@@ -14,7 +14,6 @@
 #include "process/smooth.h"
 #include "run/source.h"
 #include "tests/lib/folded.h"
-#include "tests/lib/follow.h"
 #include "tests/lib/random_model.h"
 #include "tests/lib/recorded_layer.h"
 
@@ -363,57 +362,6 @@ static void latent_values_are_scaled_in_their_rows(void **state)
 
 /* ---- over whole models, through the pipeline ---- */
 
-typedef struct Told {
-    char text[8][512];
-    int n;
-} Told;
-
-static void told(void *ctx, const char *text)
-{
-    Told *t = ctx;
-    if (t->n < 8)
-        snprintf(t->text[t->n++], sizeof *t->text, "%s", text);
-}
-
-/* As folded_run, with somebody who listens. */
-static Status run_told(Folded *f, const TestRun *base, const char *process, const TokenSet *calib, Told *t, Error *err)
-{
-    char text[1024];
-    int n = snprintf(text, sizeof text, "apiversion: modelslim_v1\nspec:\n  process: %s\n", process);
-    *f = (Folded){.level = calloc((size_t)base->m->nlinears, sizeof *f->level)};
-    *t = (Told){.n = 0};
-    assert_non_null(f->level);
-    RETURN_IF_ERROR(recipe_parse(&f->recipe, &recipe_rows, text, (size_t)n, "a test", NULL, err));
-    const Work w = {.recipe = f->recipe, .level = f->level, .tell = told, .tell_ctx = t};
-    RETURN_IF_ERROR(pipeline_new(&f->p, base->m, &w, err));
-    RETURN_IF_ERROR(runner_new(&f->r, base->m, &(RunnerOptions){.pool = base->pool, .arith = runner_arith(base->r),
-                                                                .overlay = pipeline_overlay(f->p)}, err));
-    Follow follow = {.calib = calib, .spoiled = -1, .r = f->r};
-    follow.param = calloc((size_t)base->m->nlinears, sizeof *follow.param);
-    assert_non_null(follow.param);
-    const Sink sink = follow_sink(&follow);
-    Status st = pipeline_run(f->p, f->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1}, err);
-    follow_fini(&follow);
-    return st;
-}
-
-/* What a processor says, or "" when it says nothing; *st as it ends. */
-static const char *said_of(const char *dir, const char *process, const int *lens, int n, Status *st, Told *t)
-{
-    static char text[1100];
-    TestRun base;
-    Folded f;
-    Error err = {0};
-    test_run_open(&base, dir, ARITH_FP32, 1, NULL);
-    TokenSet *calib = test_tokens(lens, n, base.m->cfg.vocab, 1);
-    *st = run_told(&f, &base, process, calib, t, &err);
-    snprintf(text, sizeof text, "%s", *st != ST_OK ? err.text : t->n ? t->text[0] : "");
-    folded_fini(&f);
-    test_tokens_free(calib);
-    test_run_close(&base);
-    return text;
-}
-
 static void has(const char *text, const char *part)
 {
     if (!strstr(text, part))
@@ -428,23 +376,23 @@ static void what_selects_nothing_is_named(void **state)
     static const int lens[] = {9};
     Status st;
     Told t;
-    const char *text = said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [linear-linear]}]", lens, 1, &st, &t);
+    const char *text = folded_says(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [linear-linear]}]", lens, 1, &st, &t);
     assert_int_equal(st, ST_DATA);
     has(text, "iter_smooth selects nothing: no sub-graph of this model has an enabled type");
-    text = said_of(LLAMA, "[{type: smooth_quant, include: ['*.self_atn.*']}]", lens, 1, &st, &t);
+    text = folded_says(LLAMA, "[{type: smooth_quant, include: ['*.self_atn.*']}]", lens, 1, &st, &t);
     assert_int_equal(st, ST_DATA);
     has(t.text[0], "'*.self_atn.*' in include matches no sub-graph");
-    text = said_of(LLAMA, "[{type: iter_smooth, exclude: ['*.nowhere', '*.down_proj']}]", lens, 1, &st, &t);
+    text = folded_says(LLAMA, "[{type: iter_smooth, exclude: ['*.nowhere', '*.down_proj']}]", lens, 1, &st, &t);
     assert_int_equal(st, ST_OK);
     assert_int_equal(t.n, 1);
     has(text, "iter_smooth: '*.nowhere' in exclude matches no sub-graph: they go by their norm or linear, such as "
               "'model.layers.0.input_layernorm'");
-    text = said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [non-fusion], include: ['*norm']}]", lens, 1, &st, &t);
+    text = folded_says(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [non-fusion], include: ['*norm']}]", lens, 1, &st, &t);
     assert_int_equal(st, ST_DATA); /* at run time only linears have a say */
-    said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: []}]", lens, 1, &st, &t); /* asks for nothing */
+    folded_says(LLAMA, "[{type: iter_smooth, enable_subgraph_type: []}]", lens, 1, &st, &t); /* asks for nothing */
     assert_int_equal(st, ST_OK);
     assert_int_equal(t.n, 0);
-    text = said_of(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [norm-liner]}]", lens, 1, &st, &t);
+    text = folded_says(LLAMA, "[{type: iter_smooth, enable_subgraph_type: [norm-liner]}]", lens, 1, &st, &t);
     assert_int_not_equal(st, ST_OK);
     has(text, "'norm-liner' is no type of sub-graph: there are norm-linear, linear-linear, ov, up-down");
 }
@@ -456,12 +404,12 @@ static void inputs_without_a_token_are_told(void **state)
     static const int one[] = {1};
     Status st;
     Told t;
-    const char *text = said_of("tests/golden/models/mixtral/fp32", "[{type: iter_smooth}]", one, 1, &st, &t);
+    const char *text = folded_says("tests/golden/models/mixtral/fp32", "[{type: iter_smooth}]", one, 1, &st, &t);
     assert_int_equal(st, ST_OK);
     assert_int_equal(t.n, 1);
     has(text, "iter_smooth: no token reached ");
     has(text, "first that of 'model.layers.0.block_sparse_moe.experts.");
-    said_of(LLAMA, "[{type: iter_smooth}]", one, 1, &st, &t);
+    folded_says(LLAMA, "[{type: iter_smooth}]", one, 1, &st, &t);
     assert_int_equal(st, ST_OK);
     assert_int_equal(t.n, 0);
 }
