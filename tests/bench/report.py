@@ -152,8 +152,11 @@ def measure(env):
               seconds=[float(s) for _, s in told])
 
 
-SMOOTHERS = (("kv_smooth", ""), ("iter_smooth", ""), ("flex_smooth_quant", ""),
-             ("awq", ", weight_qconfig: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}"))
+SIDE = "{dtype: int8, scope: per_%s, symmetric: true, method: minmax}"
+SMOOTHERS = (("kv_smooth", ""), ("smooth_quant", ""), ("iter_smooth", ""), ("flex_smooth_quant", ""),
+             ("flex_awq_ssz", ", qconfig: {act: %s, weight: %s}" % (SIDE % "token", SIDE % "channel")),
+             ("awq", ", weight_qconfig: " + SIDE % "channel"), ("quarot", ""), ("adapt_rotation", ", stage: 2"))
+PRIOR = {"adapt_rotation": "  prior:\n  - process: [{type: adapt_rotation, stage: 1}]\n    dataset: %s\n"}
 
 
 def smoothing(env):
@@ -165,10 +168,11 @@ def smoothing(env):
     plain = lab.timed(ask, env)
     page.line("  a plain pass over 7 layers: %.2f CPU-s" % plain.cpu, run="smooth plain", cpu=plain.cpu, wall=plain.wall)
     with tempfile.TemporaryDirectory(dir=BENCH) as at:
-        for name, keys in SMOOTHERS[1:2] if lab.QUICK else SMOOTHERS:
+        for name, keys in SMOOTHERS[2:3] if lab.QUICK else SMOOTHERS:
             recipe = os.path.join(at, name + ".yaml")
             with open(recipe, "w") as f:
-                f.write("apiversion: modelslim_v1\nspec:\n  process:\n  - {type: %s%s}\n" % (name, keys))
+                prior = PRIOR[name] % os.path.join(folder, "tokens.jsonl") if name in PRIOR else ""
+                f.write("apiversion: modelslim_v1\nspec:\n%s  process:\n  - {type: %s%s}\n" % (prior, name, keys))
             r = lab.timed(ask + ["--recipe", recipe], env)
             more = (r.cpu - plain.cpu) / plain.cpu
             page.line("  %-18s %.2f CPU-s more, %.2f of the pass; %s" % (name, r.cpu - plain.cpu, more, r.memory()),
