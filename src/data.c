@@ -139,7 +139,7 @@ char *app_find_dataset(void *ctx, const char *name, Error *err)
     }
     Error e = {0};
     Str rel = {0};
-    str_printf(&rel, "lab_calib/%s", name);
+    str_printf(&rel, "%s%s", strncmp(name, "lab_", 4) == 0 ? "" : "lab_calib/", name); /* or with its folder */
     if (rel.oom)
         error_nomem(&e, "a path");
     else if (*name && name[0] != '/' && !strstr(name, ".."))

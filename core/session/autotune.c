@@ -519,7 +519,7 @@ static Status open_loop(Session *s, Error *err)
     char data[65];
     Error none = {0};
     RETURN_IF_ERROR(data_id(s, t->plan, data, err));
-    char *table = data_find(s, "experience.yaml", &none);
+    char *table = data_find(s, "lab_practice/experience.yaml", &none);
     const LoopOptions o = {.plan = t->plan, .rows = &plan_rows, .save_path = t->save_path, .peer = s->opt.peer,
                            .timeout = t->timeout, .model = s->model,
                            .model_type = t->model_type ? t->model_type : s->model->cfg.model_type,

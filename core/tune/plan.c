@@ -188,11 +188,6 @@ const char *plan_name(const Plan *p)
     return p->name;
 }
 
-bool plan_peer(const Plan *p)
-{
-    return p->peer;
-}
-
 const StrategyType *plan_strategy(const Plan *p)
 {
     return p->strategy;

@@ -20,7 +20,6 @@ Status plan_parse(Plan **out, const PlanRows *rows, const char *text, size_t len
 Status plan_open(Plan **out, const PlanRows *rows, const char *path, bool peer, Str *all, Error *err);
 void plan_free(Plan *p);
 const char *plan_name(const Plan *p);
-bool plan_peer(const Plan *p);
 const StrategyType *plan_strategy(const Plan *p);
 const void *plan_strategy_settings(const Plan *p);
 const EvaluatorType *plan_evaluator(const Plan *p);

@@ -123,12 +123,6 @@ Status strategy_ranked(Strategy *s, const RankRow *rows, int64_t n, Error *err)
     return ST_OK;
 }
 
-int64_t strategy_ranking(const Strategy *s, const RankRow **rows)
-{
-    *rows = s->row;
-    return s->nrows;
-}
-
 bool play_ranking(Play *p, const RankWish *w, const RankRow **rows, int64_t *n)
 {
     Strategy *s = p->s;

@@ -102,8 +102,6 @@ Status strategy_next(Strategy *s, StrategyStep *out, Error *err);
 /* The ranking that was wished for, in any order; copied, sorted by falling score (NaN first, equal scores in the order
  * given). */
 Status strategy_ranked(Strategy *s, const RankRow *rows, int64_t n, Error *err);
-/* The rows as they are used; 0: none was wished for yet. */
-int64_t strategy_ranking(const Strategy *s, const RankRow **rows);
 /* What the practice of STEP_TRY came to; copied. */
 Status strategy_answered(Strategy *s, const EvalResult *r, Error *err);
 

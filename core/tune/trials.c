@@ -6,7 +6,8 @@
 
 #include "io/file.h"
 
-void trials_accuracy(const EvalResult *r, const char *dataset, Str *out)
+/* The accuracy of a data set as written, with its error where it is known: "81.5 ± 0.3"; "-": there is none. */
+static void put_accuracy(const EvalResult *r, const char *dataset, Str *out)
 {
     const Accuracy *a = eval_result_of(r, dataset);
     if (!a) {
@@ -117,7 +118,7 @@ static void put_row(const Loop *l, int i, const LoopStep *done, Str *out)
     put_size(out, t->bytes);
     for (int k = 0; k < n; k++) {
         str_puts(out, " | ");
-        trials_accuracy(&t->result, e[k].dataset, out);
+        put_accuracy(&t->result, e[k].dataset, out);
     }
     str_printf(out, " | %s%s%s | %.1f | %.1f | %s |\n", word_of(t), loop_borderline(l, i) ? ", within its error" : "", t->cached ? " (known before)" : "", t->seconds, t->result.seconds,
                trials_on_front(l, i) ? "yes" : "");
@@ -254,7 +255,7 @@ static void put_try(const Loop *l, int i, Str *out)
     str_putc(out, '}');
 }
 
-void trials_json(const Loop *l, const LoopStep *done, const TrialsAbout *about, Str *out)
+static void put_json(const Loop *l, const LoopStep *done, const TrialsAbout *about, Str *out)
 {
     const LoopOptions *o = loop_options(l);
     const bool over = done->kind == LOOP_DONE;
@@ -305,7 +306,7 @@ Status trials_write(const Loop *l, const LoopStep *done, const TrialsAbout *abou
 {
     Str md = {0}, json = {0};
     trials_markdown(l, done, about, &md);
-    trials_json(l, done, about, &json);
+    put_json(l, done, about, &json);
     Status st = write_one(l, "report.md", &md, err);
     if (st == ST_OK)
         st = write_one(l, "report.json", &json, err);

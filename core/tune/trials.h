@@ -11,17 +11,13 @@ typedef struct TrialsAbout {
     double seconds;         /* of this run */
 } TrialsAbout;
 
-/* How near a try is to what is demanded: for each expectation, in order, its accuracy as written, with its error where it is
- * known: "81.5 ± 0.3"; "-" where there is none. */
-void trials_accuracy(const EvalResult *r, const char *dataset, Str *out);
 /* "at least 81 (83 - 2)", "at most 0.1", "at most 2% more than the float model's". */
 void trials_expectation(const Expectation *e, Str *out);
 /* Whether no other try takes fewer bytes and is as good on the first expectation. */
 bool trials_on_front(const Loop *l, int i);
 
-/* Whole documents. done: the loop's last step, or one of another kind while it runs. */
+/* As Markdown. done: the loop's last step, or one of another kind while it runs. */
 void trials_markdown(const Loop *l, const LoopStep *done, const TrialsAbout *about, Str *out);
-void trials_json(const Loop *l, const LoopStep *done, const TrialsAbout *about, Str *out);
 /* Both into save_path as report.md and report.json. */
 Status trials_write(const Loop *l, const LoopStep *done, const TrialsAbout *about, Error *err);
 

@@ -13,7 +13,7 @@ static void play(const Plan *p, int variant)
 {
     static const char *const none[] = {"model.layers.0.mlp.down_proj"};
     const RankRow rows[] = {{.name = "model.layers.0", .score = 1, .bytes = 10}, {.name = "b", .score = 2, .npatterns = 1, .patterns = none, .bytes = -1}};
-    StrategyKit kit = {.rows = &recipe_rows, .peer = plan_peer(p), .experience = "lab_practice/experience.yaml"};
+    StrategyKit kit = {.rows = &recipe_rows, .peer = variant & 1, .experience = "lab_practice/experience.yaml"};
     kit.expect = plan_demand(p, &kit.nexpect);
     Strategy *s;
     Error err = {0};
