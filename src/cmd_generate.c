@@ -9,6 +9,7 @@
 #include "session/asked.h"
 #include "src/commands.h"
 #include "src/internal.h"
+#include "src/lang.h"
 #include "src/output.h"
 #include "text/chat.h"
 #include "text/flow.h"
@@ -254,8 +255,6 @@ static Status open_generate(App *a, const CommandLine *cl, bool *quantized, Erro
     const char *set = cl_str(cl, "calib_dataset");
     bool own = a->face == FACE_CLI;
     RETURN_IF_ERROR(want_words(cl, 0, own, err));
-    if (a->face == FACE_UI)
-        return error_set(err, ST_USAGE, "generate would hold up the screen: use it in 'slimscope shell', or as a command of the program");
     if (!own && (cl_given(cl, "model_path") || recipe))
         return error_set(err, ST_USAGE, "--model_path and --recipe belong to the program's command line: use 'open' and 'recipe' here");
     if (own && !path)
@@ -272,6 +271,31 @@ static Status open_generate(App *a, const CommandLine *cl, bool *quantized, Erro
     return ST_OK;
 }
 
+/* On the screen a job says it; without a prompt the newest answer is shown. */
+static Status show_said(const Generate *g, Error *err)
+{
+    const Said *last = session_said(g->a->session);
+    Str out = {0};
+    if (!last)
+        return error_set(err, ST_USAGE, "nothing was generated yet: generate --prompt TEXT");
+    str_printf(&out, "%s\n---- %s ----\n", last->prompt, tr(last->quantized ? N_("quantized") : N_("float")));
+    said(g, last->ids, last->n, &out);
+    str_putc(&out, '\n');
+    Status st = app_result(g->a, &out, NULL, err);
+    str_free(&out);
+    return st;
+}
+
+static Status queue_ask(Generate *g, const CommandLine *cl, bool quantized, Error *err)
+{
+    if (g->n != 1 || cl_given(cl, "out") || cl_given(cl, "format"))
+        return error_set(err, ST_USAGE, "on the screen one --prompt at a time: --prompts, --format and --out are for the shell");
+    const char *prompt = cl_str(cl, "prompt");
+    const GenerateAsk one = {.prompt = prompt ? prompt : "", .ids = g->ids, .nids = g->start[1], .stop = g->stop,
+                             .nstop = g->nstop, .max_tokens = cl_int(cl, "max-tokens", TOKENS_DEFAULT), .quantized = quantized};
+    return session_generate(g->a->session, &one, err);
+}
+
 static Status run_generate(App *a, const CommandLine *cl, Error *err)
 {
     Generate g = {.a = a};
@@ -282,6 +306,11 @@ static Status run_generate(App *a, const CommandLine *cl, Error *err)
         return error_set(err, ST_USAGE, "--max-tokens: from 1 to %d", 1 << 20);
     const Model *m = session_model(a->session);
     Status st = tokenizer_open(&g.tok, m->path, err);
+    if (st == ST_OK && a->face == FACE_UI && !cl_given(cl, "prompt") && !cl_given(cl, "prompts")) {
+        st = show_said(&g, err);
+        generate_fini(&g);
+        return st;
+    }
     if (st == ST_OK && cl_given(cl, "chat"))
         st = chat_form(m->path, &g.chat, err);
     if (st == ST_OK)
@@ -290,7 +319,7 @@ static Status run_generate(App *a, const CommandLine *cl, Error *err)
         st = prompts_of(&g, cl, err);
     g.stream = g.n == 1 && !cl_given(cl, "out") && out_format(cl_str(cl, "format")) == OUT_TEXT;
     if (st == ST_OK)
-        st = ask(&g, cl, quantized, err);
+        st = (a->face == FACE_UI ? queue_ask : ask)(&g, cl, quantized, err);
     generate_fini(&g);
     return st;
 }

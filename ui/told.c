@@ -106,6 +106,8 @@ static void tell_end(Ui *ui, const JobView *j)
         ui_say(ui, SL_ERR, "%s: %s", j->title, j->error);
     else if (j->state == JOB_STOPPED && j->kind == JOB_MEASURE)
         ui_say(ui, SL_WARN, "%s stopped; nothing was measured", j->title);
+    else if (j->state == JOB_STOPPED && j->kind == JOB_GENERATE)
+        ui_say(ui, SL_WARN, "%s stopped; nothing was kept", j->title);
     else if (j->state == JOB_STOPPED && j->kind == JOB_QUANTIZE)
         ui_say(ui, SL_WARN, "%s stopped; nothing was replaced, r on Jobs (3) goes on", j->title);
     else if (j->state == JOB_STOPPED)
@@ -114,6 +116,8 @@ static void tell_end(Ui *ui, const JobView *j)
                (long long)j->done, (long long)j->total);
     else if (j->kind == JOB_MEASURE && tell_guide(ui, j))
         return;
+    else if (j->kind == JOB_GENERATE)
+        ui_say(ui, SL_OK, "%s done in %s; 'generate' shows what it says", j->title, t);
     else if (j->kind == JOB_MEASURE && e)
         tell_measured(ui, e, t);
     else if (j->bad[0])

@@ -39,6 +39,7 @@ static const char *const stopped[][2] = { /* without and with a way on */
     [JOB_QUANTIZE] = {N_("stopped; nothing in the target was replaced"),
                       N_("stopped; nothing in the target was replaced, r goes on with what is done")},
     [JOB_EVALUATE] = {N_("stopped; r goes on with the plan, at this try"), ""},
+    [JOB_GENERATE] = {N_("stopped; nothing was kept"), ""},
 };
 
 /* ---- the order of the rows ---- */

@@ -11,6 +11,7 @@
 #include "base/num.h"
 #include "metric/alone.h"
 #include "session/aside.h"
+#include "session/asked.h"
 #include "session/autotuning.h"
 #include "session/bases.h"
 #include "session/entries.h"
@@ -328,6 +329,8 @@ static void apply_end(Session *s, Job *j)
     }
     if (v->kind == JOB_QUANTIZE && !j->row->own)
         entry_quantize_end(s, st);
+    if (v->kind == JOB_GENERATE && st == ST_OK)
+        said_take(s, j);
     log_end(s, v);
     entry_job_end(s, j->row);
     int id = v->id;

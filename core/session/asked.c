@@ -1,6 +1,8 @@
 #include "session/asked.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "math/gemm.h"
@@ -46,16 +48,31 @@ static Status texts(void *ctx, Pipeline *p, const TokenSet **calib, Error *err)
     return ST_OK;
 }
 
-/* The job as a measurement would have it. */
+/* The job, with levels and texts as a measurement would have them. */
+static Status make_job(Session *s, bool quantized, Job **out, Error *err)
+{
+    Job *j;
+    *out = NULL;
+    if (!s->model)
+        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
+    RETURN_IF_ERROR(quantized ? engine_meet(s, s->recipe, err) : ST_OK);
+    RETURN_IF_ERROR(job_new(s, JOB_GENERATE, quantized ? TEXTS_CALIB : 0, &j, err));
+    Status st = quantized ? job_take_levels(s, j, err) : ST_OK;
+    if (st == ST_OK && quantized) {
+        j->recipe = recipe_hold(s->recipe);
+        st = job_take_priors(s, s->recipe, j, err);
+    }
+    if (st != ST_OK) {
+        job_free(j);
+        return st;
+    }
+    *out = j;
+    return ST_OK;
+}
+
 static Status prepare(Asked *a, Session *s, bool quantized, Error *err)
 {
-    RETURN_IF_ERROR(job_new(s, JOB_MEASURE, quantized ? TEXTS_CALIB : 0, &a->job, err));
-    if (!quantized)
-        return ST_OK;
-    RETURN_IF_ERROR(engine_meet(s, s->recipe, err));
-    RETURN_IF_ERROR(job_take_levels(s, a->job, err));
-    a->job->recipe = recipe_hold(s->recipe);
-    RETURN_IF_ERROR(job_take_priors(s, s->recipe, a->job, err));
+    RETURN_IF_ERROR(make_job(s, quantized, &a->job, err));
     a->prior = mem_zarray((size_t)a->job->npriors, sizeof *a->prior);
     return a->prior ? ST_OK : error_nomem(err, "the texts of prior stages");
 }
@@ -81,8 +98,6 @@ static Status open_subject(Asked *a, const AskedOptions *o, Error *err)
 Status asked_new(Asked **out, Session *s, const AskedOptions *o, Error *err)
 {
     *out = NULL;
-    if (!s->model)
-        return error_set(err, ST_USAGE, "no model is open: open MODEL first");
     if (queue_open(s->queue))
         return error_set(err, ST_USAGE, "a job runs, and both would take the memory: wait for it, or cancel it");
     Asked *a = mem_zarray(1, sizeof *a);
@@ -106,7 +121,7 @@ void asked_free(Asked *a)
         return;
     subject_free(a->subject);
     tokens_free(a->calib);
-    for (int i = 0; a->prior && i < a->job->npriors; i++)
+    for (int i = 0; a->prior && a->job && i < a->job->npriors; i++)
         tokens_free(a->prior[i]);
     free(a->prior);
     tokenizer_free(a->tok);
@@ -118,4 +133,67 @@ void asked_free(Asked *a)
 Subject *asked_subject(Asked *a)
 {
     return a->subject;
+}
+
+/* ---- as a job ---- */
+
+static Status take_ask(Job *j, const GenerateAsk *ask, Error *err)
+{
+    GenerateJob *g = &j->generate;
+    g->prompt = strdup(ask->prompt);
+    g->ids = mem_array((size_t)ask->nids, sizeof *g->ids);
+    g->stop = mem_array((size_t)ask->nstop, sizeof *g->stop);
+    if (!g->prompt || !g->ids || !g->stop)
+        return error_nomem(err, "a job");
+    memcpy(g->ids, ask->ids, (size_t)ask->nids * sizeof *g->ids);
+    if (ask->nstop)
+        memcpy(g->stop, ask->stop, (size_t)ask->nstop * sizeof *g->stop);
+    g->nids = ask->nids;
+    g->nstop = ask->nstop;
+    g->max_tokens = ask->max_tokens;
+    g->quantized = ask->quantized;
+    snprintf(j->title, sizeof j->title, "generate, %s", ask->quantized ? "quantized" : "float");
+    j->view->total = ask->max_tokens;
+    return ST_OK;
+}
+
+Status session_generate(Session *s, const GenerateAsk *ask, Error *err)
+{
+    Job *j;
+    RETURN_IF_ERROR(make_job(s, ask->quantized, &j, err));
+    Status st = take_ask(j, ask, err);
+    if (st != ST_OK) {
+        job_free(j);
+        return st;
+    }
+    return job_enqueue(s, j, err);
+}
+
+const Said *session_said(const Session *s)
+{
+    return s->said;
+}
+
+void said_free(Session *s)
+{
+    if (!s->said)
+        return;
+    free(s->said->prompt);
+    free(s->said->ids);
+    free(s->said);
+    s->said = NULL;
+}
+
+void said_take(Session *s, Job *j)
+{
+    GenerateJob *g = &j->generate;
+    Said *made = mem_zarray(1, sizeof *made);
+    if (!made)
+        return;
+    said_free(s);
+    *made = (Said){g->prompt, g->made, g->nmade, g->quantized};
+    g->prompt = NULL;
+    g->made = NULL;
+    s->said = made;
+    session_log(s, 0, "%lld token%s: 'generate' shows them", (long long)made->n, made->n == 1 ? "" : "s");
 }

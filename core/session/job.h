@@ -132,6 +132,15 @@ typedef struct SetJob {
     PassSets sets;             /* borrows the linears */
 } SetJob;
 
+/* What the model is to say behind a prompt, and what it said. */
+typedef struct GenerateJob {
+    char *prompt;
+    int32_t *ids, *stop, *made; /* [nids] of the prompt, [nstop], [nmade] */
+    int64_t nids, nmade, max_tokens;
+    int nstop;
+    bool quantized;
+} GenerateJob;
+
 typedef struct Job {
     JobRow *row;
     JobView *view;             /* of the row */
@@ -169,6 +178,7 @@ typedef struct Job {
     Digest key, fit;
     QuantizeJob quantize;
     EvaluateJob evaluate;
+    GenerateJob generate;
     JobAsk ask;
     /* what its events tell, written before they are posted */
     Event own[EVT_ROWS];

@@ -19,7 +19,7 @@
 #include "session/start.h"
 
 static const char *const kinds[] = {[JOB_ANALYZE] = "analyze", [JOB_MEASURE] = "measure", [JOB_QUANTIZE] = "quantize",
-                                    [JOB_EVALUATE] = "evaluate"};
+                                    [JOB_EVALUATE] = "evaluate", [JOB_GENERATE] = "generate"};
 
 /* ---- writing ---- */
 
@@ -315,7 +315,7 @@ static Status quantization_back(Session *s, const cJSON *o, Job **out, Error *er
 static int kind_of(const cJSON *o)
 {
     const char *kind = text_of(o, "kind");
-    for (int k = 0; kind && k <= JOB_EVALUATE; k++)
+    for (int k = 0; kind && k <= JOB_GENERATE; k++)
         if (strcmp(kinds[k], kind) == 0)
             return k;
     return -1;
@@ -358,7 +358,7 @@ Status job_restore(Session *s, const cJSON *o, Error *err)
     q->next_job = row.view.id > q->next_job ? row.view.id : q->next_job;
     s->results->next_run = row.run > s->results->next_run ? row.run : s->results->next_run;
     bool asked = kind != JOB_ANALYZE || row.run >= 0; /* else a question of its own, which is put again */
-    bool again = asked && kind != JOB_EVALUATE && !s->read_only && waits(q, row.view.id) && !row.own && whole_in(o, "first", 0, INT64_MAX, 0) == 0;
+    bool again = asked && kind < JOB_EVALUATE && !s->read_only && waits(q, row.view.id) && !row.own && whole_in(o, "first", 0, INT64_MAX, 0) == 0;
     if (again && queue_again(s, o, &row, &why) == ST_OK)
         return ST_OK;
     if (again) {

@@ -14,6 +14,7 @@
 #include "metric/alone.h"
 #include "process/sink_fold.h"
 #include "process/sink_save.h"
+#include "evaluate/subject.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
 
@@ -799,8 +800,45 @@ static Status evaluate(Kit *k, Job *j, Error *err)
     return ST_OK;
 }
 
+/* ---- what a model says ---- */
+
+static Status generate_texts(void *ctx, Pipeline *p, const TokenSet **calib, Error *err)
+{
+    return evaluate_texts(ctx, NULL, p, calib, err);
+}
+
+static Status generate(Kit *k, Job *j, Error *err)
+{
+    GenerateJob *g = &j->generate;
+    uint64_t limit = mem_limit(j), taken = mem_resident_bytes() + JOB_BESIDE;
+    const Work work = {.recipe = j->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
+                       .peer = j->opt.peer, .tell = warn_line, .tell_ctx = k, .lenient = true};
+    RETURN_IF_ERROR(ensure_pool(k, j, err));
+    if (limit <= taken)
+        return over_limit(taken, limit, err);
+    const SubjectOptions so = {.model = j->model, .pool = k->pool, .arith = j->opt.arith, .mem = limit - taken,
+                               .cancel = &j->cancel, .work = g->quantized ? &work : NULL, .texts = generate_texts, .ctx = k,
+                               .progress = evaluate_progress, .progress_ctx = k};
+    int64_t start[2] = {0, g->nids};
+    const TokenSet prompt = {.name = g->prompt, .samples = 1, .start = start, .ids = g->ids};
+    const GreedyOptions o = {.stop = g->stop, .nstop = g->nstop, .max_tokens = g->max_tokens};
+    Subject *s;
+    Greedy out;
+    RETURN_IF_ERROR(subject_new(&s, &so, err));
+    Status st = subject_generate(s, &prompt, &o, &out, NULL, err);
+    subject_free(s);
+    if (st == ST_OK) {
+        g->nmade = out.start[1];
+        g->made = out.ids;
+        out.ids = NULL;
+    }
+    greedy_fini(&out);
+    return st;
+}
+
 static Status (*const run_of[])(Kit *, Job *, Error *) = {
-    [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = quantize, [JOB_EVALUATE] = evaluate};
+    [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = quantize, [JOB_EVALUATE] = evaluate,
+    [JOB_GENERATE] = generate};
 
 /* The last job's profile goes with its runner, whose reader may still tell it something. */
 static Status begin_profile(Kit *k, const Job *j, Error *err)

@@ -37,6 +37,7 @@ struct Session {
     struct Table *table;           /* order, filter, folds */
     struct Tuning *tuning;         /* the newest search for a goal */
     struct Autotune *autotune;     /* the newest tuning plan */
+    struct Said *said;             /* what a model said last; NULL: nothing */
     struct Queue *queue;           /* jobs and their events */
     struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
     struct Kept *kept;             /* marks, runs that were kept */

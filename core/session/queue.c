@@ -53,6 +53,10 @@ static void drop_work(Job *j)
     free((char *)j->evaluate.folder);
     free((char *)j->evaluate.work_dir);
     free((char *)j->evaluate.id);
+    free(j->generate.prompt);
+    free(j->generate.ids);
+    free(j->generate.stop);
+    free(j->generate.made);
     free(j->levels);
     free(j->blocks);
     rules_fini(&j->rules);

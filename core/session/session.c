@@ -7,6 +7,7 @@
 #include "io/file.h"
 #include "io/fingerprint.h"
 #include "session/assignment.h"
+#include "session/asked.h"
 #include "session/autotuning.h"
 #include "session/entries.h"
 #include "session/folder.h"
@@ -108,6 +109,7 @@ static void model_close(Session *s)
     whatif_clear(s->whatifs);
     tuning_clear(s->tuning);
     autotune_clear(s->autotune);
+    said_free(s);
     guide_free(s->guide);
     s->guide = NULL;
     assignment_close(s->assignment);

@@ -152,7 +152,7 @@ Status session_rule_edit(Session *s, const char *rule, const char *pattern, int6
 Status session_rule_move(Session *s, const char *rule, int by, int64_t *changed, Error *err); /* rows; < 0: up */
 
 /* ---- jobs ---- */
-typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE, JOB_QUANTIZE, JOB_EVALUATE } JobKind;
+typedef enum JobKind { JOB_ANALYZE, JOB_MEASURE, JOB_QUANTIZE, JOB_EVALUATE, JOB_GENERATE } JobKind;
 typedef enum JobState { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_STOPPED } JobState;
 /* Its texts are never NULL, and hold until the next call that changes the session. */
 typedef struct JobView {

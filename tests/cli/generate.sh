@@ -13,7 +13,9 @@ has "$tmp/err" "12 tokens in" "and tells what it took"
 has "$tmp/err" "weights that stay ready" "and the memory"
 exits 0 "two threads" s generate $M --prompt 'The old house' --max-tokens 12 --threads 2
 is "$(cat "$tmp/one")" "$(cat "$tmp/out")" "say the same"
-exits 0 "little memory" s generate $M --prompt 'The old house' --max-tokens 12 --mem 40M
+little=40M
+[ -z "${SLIMSCOPE_SAN:-}" ] || little=100M # the program itself takes more there
+exits 0 "little memory" s generate $M --prompt 'The old house' --max-tokens 12 --mem $little
 is "$(cat "$tmp/one")" "$(cat "$tmp/out")" "says the same"
 exits 1 "no memory" s generate $M --prompt 'The old house' --mem 12M
 has "$tmp/err" "raise --mem" "is one clear line"

@@ -13,7 +13,9 @@
 #include "evaluate/task.h"
 #include "measure/effect.h"
 #include "process/pipeline.h"
+#include "session/asked.h"
 #include "tests/lib/bench.h"
+#include "tests/lib/demo_session.h"
 #include "tests/lib/evaltest.h"
 #include "tests/lib/tempdir.h"
 
@@ -576,6 +578,40 @@ static void plans_are_checked(void **state)
     evaltest_close(&t);
 }
 
+/* ---- as a job of a session ---- */
+
+/* What the job says is what the model says that is asked outside of jobs, quantized and in float; an ended session has said
+ * nothing. */
+static void a_job_says_the_same(void **state)
+{
+    (void)state;
+    enum { MOST = 6 };
+    static const int32_t prompt[] = {11, 56, 30, 21, 14};
+    Session *s = demo_session(NULL);
+    Error e = {0};
+    assert_null(session_said(s));
+    for (int quantized = 0; quantized < 2; quantized++) {
+        const GenerateAsk ask = {.prompt = "p", .ids = prompt, .nids = 5, .max_tokens = MOST, .quantized = quantized};
+        session_ok(session_generate(s, &ask, &e), &e);
+        session_ok(session_wait(s, &e), &e);
+        const Said *said = session_said(s);
+        assert_non_null(said);
+        assert_int_equal(said->n, MOST);
+        assert_int_equal(said->quantized, quantized);
+        assert_string_equal(said->prompt, "p");
+        Asked *a;
+        Greedy g;
+        int64_t start[2] = {0, 5};
+        TokenSet t = {.name = (char *)(uintptr_t)"t", .samples = 1, .start = start, .ids = (int32_t *)(uintptr_t)prompt};
+        session_ok(asked_new(&a, s, &(AskedOptions){.quantized = quantized}, &e), &e);
+        session_ok(subject_generate(asked_subject(a), &t, &(GreedyOptions){.max_tokens = MOST}, &g, NULL, &e), &e);
+        assert_memory_equal(g.ids, said->ids, MOST * sizeof *g.ids);
+        greedy_fini(&g);
+        asked_free(a);
+    }
+    session_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +624,7 @@ int main(void)
         cmocka_unit_test(a_plan_is_evaluated),
         cmocka_unit_test(replies_that_are_no_language_are_bad),
         cmocka_unit_test(plans_are_checked),
+        cmocka_unit_test(a_job_says_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
