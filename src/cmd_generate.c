@@ -351,7 +351,8 @@ const Command command_generate = {
     .summary = "Print what the model says behind a text, token by token the likeliest, in float or quantized.",
     .help = "Keys and values of the text are kept, so each token goes through the model once; weights stay ready in memory "
             "while --mem has room. With a recipe linears compute as 'measure' runs them; keys and values are not quantized. "
-            "A text ends at eos_token_id of generation_config.json. The same at every number of threads.",
+            "A text ends at eos_token_id of generation_config.json. The same at every number of threads. In a session the present "
+            "decision is asked (--float: the float model); on the screen a job does it, and 'generate' alone shows what came.",
     .flags = CMD_CLI,
     .completes = COMP_FILE,
     .options = generate_options,
