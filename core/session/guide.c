@@ -219,6 +219,8 @@ void guide_ended(Session *s, int job, Status st)
             continue;
         m->job = 0;
         g->version++;
+        if (st == ST_OK && guide_rows[i].kind == GUIDE_ANALYZE)
+            session_texts_begin(s); /* what ranges are found of is told by text */
         if (st == ST_OK && guide_rows[i].kind == GUIDE_CALIB)
             tried_texts(s, g, i);
         else if (st == ST_OK)

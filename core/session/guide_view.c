@@ -510,7 +510,7 @@ static void view_next(const Guide *g, GuideView *v)
 /* What the view was made from. */
 static bool unchanged(const Session *s, Guide *g)
 {
-    uint64_t jobs = (uint64_t)s->queue->next_job;
+    uint64_t jobs = (uint64_t)s->queue->next_job * 2 + session_texts_reading(s);
     for (size_t i = 0; i < s->queue->njobs; i++)
         jobs = jobs * 31 + (uint64_t)s->queue->jobs[i]->view.state;
     const Digest fit = fit_key(s);
