@@ -79,7 +79,7 @@ static void put_cost(const Session *s, const GuideRow *row, const GuideItem *it,
     else
         phrase_set(out, "a measurement");
     if (seconds >= 0 && row->kind != GUIDE_ANALYZE)
-        phrase_add(out, row->kind == GUIDE_VARY ? ", %.1f s the last time" : " of %.1f s", seconds);
+        phrase_add(out, row->kind == GUIDE_SEARCH ? " of %.1f s" : ", %.1f s the last time", seconds);
 }
 
 static void view_ask(const Guide *g, int i, const Measured *now, GuideItem *it)
@@ -161,14 +161,23 @@ static void view_analyze(Session *s, const Guide *g, int i, GuideItem *it)
     }
 }
 
-/* The newest measurement of the same levels that was made with other texts. */
-static const Measured *before_texts(const Session *s, const Measured *now)
+/* Whether it was made to see what the set is without a text, or what another set is. */
+static bool is_trial(Session *s, const Measured *m)
+{
+    for (int k = 0; k < session_calib_trials(s); k++)
+        if (session_calib_trial(s, k).effect == &m->effect)
+            return true;
+    return false;
+}
+
+/* The newest measurement of the same levels that was made with other texts, which were the set then. */
+static const Measured *before_texts(Session *s, const Measured *now)
 {
     size_t bytes = (size_t)s->model->nlinears * sizeof *s->assignment->level;
     for (size_t i = s->results->nmeasured; i-- > 0;) {
         const Measured *m = &s->results->measured[i];
         bool levels = m->level && memcmp(m->level, s->assignment->level, bytes) == 0 && m->recipe == s->recipe;
-        if (m != now && levels && digest_cmp(&m->fit, &(Digest){0}) != 0)
+        if (m != now && levels && digest_cmp(&m->fit, &(Digest){0}) != 0 && !is_trial(s, m))
             return m;
     }
     return NULL;

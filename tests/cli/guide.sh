@@ -54,6 +54,8 @@ is "yes" "$(py "$tmp/out" 'import re; print("yes" if re.match(r"goal kl=0.03 hel
 exits 0 "another calibration set" script "guide goal kl=0.01" "guide run S1" "guide --format json" "calib drop 2" "guide run S4c" "guide --format json" "guide run S4b" "guide"
 is "done 2 1 True" "$(py "$tmp/out" 'print(e["S4c"]["state"], e["S4c"]["measurement"], e["S4c"]["against"], "not comparable" not in e["S4c"]["evidence"])')" "is measured against the one before"
 has "$tmp/out" "many ranges alone" "and what single texts do is told"
+exits 0 "texts left out, one at a time" script "guide goal kl=0.01" "guide run S1" "guide run S4b" "guide run S4d" "guide --format json"
+is "done True not now" "$(py "$tmp/out" 'print(e["S4d"]["state"], "of 4 texts" in e["S4d"]["evidence"] or "better without" in e["S4d"]["evidence"], e["S4c"]["state"])')" "are told, and are no change of the set"
 exits 64 "a set that is as it was" script "guide run S1" "guide run S4c"
 has "$tmp/err" "the set is as it was" "has nothing to measure"
 
