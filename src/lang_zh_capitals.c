@@ -96,6 +96,7 @@ const LangText lang_zh_capitals[] = {
     {"KL %s~%s", "KL %s~%s"},
     {"KL %s~%s from %d measurement", "KL %s~%s 来自 %d 次实测"},
     {"KL %s~%s from %d measurements", "KL %s~%s 来自 %d 次实测"},
+    {"KL over bytes added", "KL 对增加的字节"},
     {"KL p99 %s max %s  MSE %s  %s", "KL p99 %s 最大 %s  MSE %s  %s"},
     {"KL without", "去掉后 KL"},
     {"KL, nats a token, over size against the recipe's", "KL（每词元奈特）对大小（相对配方）"},

@@ -235,8 +235,10 @@ bool whatif_plot(Ui *ui, Rect r, int64_t at)
     }
     Pen p = pen_at(ui, r.y, r.x, r.w);
     pen_puts(&p, SL_HEADER, " ");
-    pen_puts(&p, SL_HEADER, tr(s.kl ? "KL, nats a token, over size against the recipe's"
-                                    : "expected loss over size against the recipe's"));
+    enum { LONG = 50 }; /* cells that the longer words need */
+    pen_puts(&p, SL_HEADER, tr(!s.kl        ? "expected loss over size against the recipe's"
+                               : r.w < LONG ? "KL over bytes added"
+                                            : "KL, nats a token, over size against the recipe's"));
     if (canvas_new(&c, ui->term.glyphs.hist, r.w - AXIS, r.h - 3)) {
         draw_curve(&c, &s, rows, n);
         draw_marks(ui, &c, &s, rows, n, at);
@@ -286,6 +288,13 @@ static void row_texts(Ui *ui, const FrontRow *r, int64_t opened, char text[FCOLU
     str_free(&name);
 }
 
+/* What tells a layer from others: "9.mlp.down_proj" of "model.layers.9.mlp.down_proj". */
+static const char *short_name(const char *name)
+{
+    static const char prefix[] = "model.layers.";
+    return strncmp(name, prefix, sizeof prefix - 1) == 0 ? name + sizeof prefix - 1 : name;
+}
+
 static void draw_table_row(Ui *ui, Rect r, int y, const int *w, const FrontRow *row, int64_t opened, bool here)
 {
     char text[FCOLUMNS][96];
@@ -301,7 +310,7 @@ static void draw_table_row(Ui *ui, Rect r, int y, const int *w, const FrontRow *
             continue;
         pen_puts(&p, SL_ROW, " ");
         if (c == F_LAST)
-            pen_name(&p, slot, w[c], text[c]);
+            pen_name(&p, slot, w[c], text_width(text[c]) > w[c] ? short_name(text[c]) : text[c]);
         else
             pen_cell(&p, slot, w[c], columns[c].right, text[c]);
     }
