@@ -183,17 +183,26 @@ static void apply_data(Session *s, const char *set, const DataInfo *from, const 
     entry_data(s, set, to);
 }
 
+/* Layers of a prior stage, and steps of its search, are none of the job's own. */
+static bool in_prior(const char *phase)
+{
+    return strncmp(phase, "prior stage ", 12) == 0;
+}
+
 static void apply_progress(Job *j, const JobProgress *p)
 {
+    const bool was = in_prior(j->phase);
     snprintf(j->phase, sizeof j->phase, "%s", p->phase);
     if (j->view->kind != JOB_ANALYZE) { /* an analysis counts its steps by what they give */
-        bool on = p->total > 0 && p->total == j->view->total && p->done > j->view->done;
-        bool again = p->total > 0 && p->done < j->view->done;
+        bool on = p->total > 0 && p->total == j->view->total && p->done > j->view->done && !was && !in_prior(p->phase);
+        bool again = p->total > 0 && p->done < j->view->done && !was;
         j->view->done = p->done;
         j->view->total = p->total;
         j->lap += again;
-        if (again)
+        if (again || was)
             j->timed = p->done;
+        if (in_prior(p->phase))
+            j->view->eta = -1;
         if (on)
             time_step(j, p->laps > j->lap + 1 ? p->laps - j->lap - 1 : 0);
     } else if (!j->view->total) {
