@@ -26,16 +26,18 @@ typedef struct Native {
 typedef struct Figure {
     const char *name;
     double (*value)(const Effect *e), (*error)(const Effect *e), (*base)(const Effect *e); /* base NULL: none */
+    double (*paired)(const Effect *e); /* error against the base, over the same blocks of tokens */
 } Figure;
 static double kl(const Effect *e) { return e->kl_mean; }
 static double kl_error(const Effect *e) { return e->kl_se; }
 static double ppl(const Effect *e) { return e->ppl_quant; }
 static double ppl_error(const Effect *e) { return e->ppl_quant_se; }
 static double ppl_base(const Effect *e) { return e->ppl_float; }
+static double ppl_paired(const Effect *e) { return e->ppl_change_se * e->ppl_float; }
 static double top1(const Effect *e) { return e->top1; }
 static double top1_error(const Effect *e) { return e->top1_se; }
 static const Figure figures[] = {
-    {"kl", kl, kl_error, NULL}, {"ppl", ppl, ppl_error, ppl_base}, {"top1", top1, top1_error, NULL}, {NULL, NULL, NULL, NULL}};
+    {"kl", kl, kl_error, NULL, NULL}, {"ppl", ppl, ppl_error, ppl_base, ppl_paired}, {"top1", top1, top1_error, NULL, NULL}, {0}};
 
 static const Figure *figure_of(const char *dataset)
 {
@@ -291,9 +293,10 @@ static bool figure_text(double v, Decimal *out)
     return decimal_parse(text, (size_t)n, out);
 }
 
-static Status add_figure(const Run *r, const Figure *f, EvalResult *out, Error *err)
+/* relative: it is held against the base. */
+static Status add_figure(const Run *r, const Figure *f, bool relative, EvalResult *out, Error *err)
 {
-    Accuracy a = {.error = f->error(&r->effect), .has_base = f->base != NULL};
+    Accuracy a = {.error = (relative && f->paired ? f->paired : f->error)(&r->effect), .has_base = f->base != NULL};
     snprintf(a.dataset, sizeof a.dataset, "%s", f->name);
     if (!figure_text(f->value(&r->effect), &a.value))
         return eval_says(out, EVAL_BAD, "%s is no number", f->name);
@@ -314,7 +317,7 @@ static Status run_all(Run *r, const Native *s, const Expectation *e, int n, Eval
         const TaskSet *set = f ? NULL : set_of(s, e[i].dataset);
         if (!f && !set)
             return error_set(err, ST_INTERNAL, "no data set '%s'", e[i].dataset);
-        RETURN_IF_ERROR(f ? add_figure(r, f, out, err) : add_set(r, &e[i], set, out, err));
+        RETURN_IF_ERROR(f ? add_figure(r, f, e[i].relative, out, err) : add_set(r, &e[i], set, out, err));
     }
     return ST_OK;
 }
