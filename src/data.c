@@ -137,6 +137,8 @@ char *app_find_dataset(void *ctx, const char *name, Error *err)
             error_nomem(err, "a path");
         return found;
     }
+    if (strncmp(name, "lab_practice/", strlen("lab_practice/")) == 0)
+        return app_find_data(name, err);
     Error e = {0};
     Str rel = {0};
     str_printf(&rel, "%s%s", strncmp(name, "lab_", 4) == 0 ? "" : "lab_calib/", name); /* or with its folder */

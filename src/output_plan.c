@@ -33,13 +33,13 @@ static const char *try_word(const LoopTry *t)
     return !t->known ? "" : t->result.state == EVAL_FAILED ? "failed" : t->result.satisfied ? "met" : "not met";
 }
 
-static void try_text(const AutotuneView *v, int i, Str *out)
+static void try_text(const AutotuneView *v, int i, int width, Str *out)
 {
     const LoopTry *t = loop_try(v->loop, i);
     const Practice *p = t->practice;
-    str_printf(out, "%c %-4d %-24s %-9s ", i == loop_best(v->loop) ? '>' : ' ', t->number, p->id, try_word(t));
+    str_printf(out, "%c %-4d %-*s %-9s ", i == loop_best(v->loop) ? '>' : ' ', t->number, width, p->id, try_word(t));
     if (t->linears)
-        str_printf(out, "%5lld float  ", (long long)t->floats);
+        str_printf(out, "%6lld of %-5lld ", (long long)t->floats, (long long)t->linears);
     if (t->bytes) {
         size_t at = out->len;
         str_bytes(out, t->bytes);
@@ -59,10 +59,13 @@ static void plan_text(const AutotuneView *v, Str *out)
 {
     int n = v->loop ? loop_tries(v->loop) : 0;
     str_printf(out, "%s by %s, evaluated by %s\n%s\n", v->plan, v->strategy, v->evaluator, v->text);
-    if (n)
-        str_puts(out, "\n  try  recipe                   demand     kept         size         took  found\n");
+    int width = (int)strlen("recipe");
     for (int i = 0; i < n; i++)
-        try_text(v, i, out);
+        width = (int)strlen(loop_try(v->loop, i)->practice->id) > width ? (int)strlen(loop_try(v->loop, i)->practice->id) : width;
+    if (n)
+        str_printf(out, "\n  try  %-*s demand        in float  size           took  found\n", width, "recipe");
+    for (int i = 0; i < n; i++)
+        try_text(v, i, width, out);
     if (v->state == AUTOTUNE_ENDED && v->id)
         str_printf(out, "\n%s/best_practice.yaml is the recipe; %s/report.md tells all tries\n", v->save_path, v->save_path);
     else if (n)

@@ -49,8 +49,8 @@ typedef struct SessionOptions {
     /* writes one more report of a tuning plan, beside report.md and report.json, after every try; NULL: there is none */
     Status (*plan_report)(const struct AutotuneView *v, Error *err);
     bool force;              /* session_restore goes on although the model is not the one that was recorded */
-    /* finds a data file by name ("mix_calib.jsonl"): caller's search path; returns a malloced path or NULL with err set
-     */
+    /* finds a data set by name ("mix_calib.jsonl"), or a file of practices ("lab_practice/experience.yaml"): caller's search
+     * path; returns a malloced path or NULL with err set */
     char *(*find_data)(void *ctx, const char *name, Error *err);
     void *find_ctx;
 } SessionOptions;
