@@ -31,16 +31,8 @@ struct Loop {
     int current;            /* try in work */
     LoopStep end;           /* DONE */
     char text[400];
-    Str final, notes;
+    Str final;
 };
-
-static void say(void *ctx, int level, const char *text)
-{
-    Loop *l = ctx;
-    str_printf(&l->notes, "%s\n", text);
-    if (l->o.log)
-        l->o.log(l->o.ctx, level, text);
-}
 
 static void tell(void *ctx, int level, const char *text)
 {
@@ -70,7 +62,7 @@ static Status folder_of(Loop *l, const char *name, const char **out, Error *err)
 
 static Status open_history(Loop *l, Error *err)
 {
-    HistoryOptions h = {.save_path = l->o.save_path, .peer = l->o.peer, .log = say, .ctx = l};
+    HistoryOptions h = {.save_path = l->o.save_path, .peer = l->o.peer, .log = tell, .ctx = l};
     size_t len;
     const char *source = plan_source(l->o.plan, &len);
     Digest d = digest_of(source, len);
@@ -119,7 +111,6 @@ void loop_free(Loop *l)
     tunehist_free(l->history);
     arena_free(&l->arena);
     str_free(&l->final);
-    str_free(&l->notes);
     free(l);
 }
 
@@ -138,11 +129,6 @@ int loop_tries(const Loop *l)
 const LoopTry *loop_try(const Loop *l, int i)
 {
     return &l->tries[i];
-}
-
-const char *loop_notes(const Loop *l)
-{
-    return str_text(&l->notes);
 }
 
 /* By how much an accuracy misses its expectation (below 0: is better), and the value that is asked for. */

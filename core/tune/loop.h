@@ -22,7 +22,7 @@ typedef struct LoopOptions {
     const char *data_id;         /* the same of the calibration set */
     const char *experience;      /* as StrategyKit */
     int64_t (*now)(void *ctx);   /* seconds since 1970 */
-    void (*log)(void *ctx, int level, const char *text); /* one line; may be NULL */
+    void (*log)(void *ctx, int level, const char *text); /* one line: what has changed since an earlier run, say; may be NULL */
     void *ctx;
 } LoopOptions;
 
@@ -111,7 +111,5 @@ int loop_best(const Loop *l);
 /* An accuracy of a try that lies nearer to what is demanded of it than its error, so that the verdict may be chance; NULL: none
  * does. */
 const Accuracy *loop_borderline(const Loop *l, int i);
-/* What the history of an earlier run came to: one line each (a changed model, data set or plan is named); "" is none. */
-const char *loop_notes(const Loop *l);
 
 #endif

@@ -196,6 +196,7 @@ void stub_run(const char *text, bool peer, const char *dir, StubWorld *w, StubRu
     Error err = {0};
     if (loop_open(&l, &o, &err) != ST_OK)
         fail_msg("%s", err.text);
+    memcpy(out->notes, out->log, sizeof out->notes);
     for (int steps = 0;; steps++) {
         if (loop_next(l, &s, &err) != ST_OK)
             fail_msg("%s", err.text);
@@ -210,7 +211,6 @@ void stub_run(const char *text, bool peer, const char *dir, StubWorld *w, StubRu
     out->status = s.status;
     out->best = s.best;
     snprintf(out->text, sizeof out->text, "%s", s.text ? s.text : "");
-    snprintf(out->notes, sizeof out->notes, "%s", loop_notes(l));
     if (s.final)
         str_append(&out->final, s.final, s.final_len);
     show(l, out);

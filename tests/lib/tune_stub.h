@@ -40,7 +40,8 @@ typedef struct StubRun {
     Status status;
     int tries, cached, best;
     bool stopped;        /* by stop_after */
-    char text[400], notes[2000], log[2000];
+    char text[400], log[2000];
+    char notes[2000];    /* the log of opening: what the history came to */
     Str shown;           /* a line for each try: number, anti, patterns, satisfied, * for what was known */
     Str final;
 } StubRun;
