@@ -11,10 +11,8 @@
 /* Appends the page. Needs an open model. */
 Status page_report(Session *s, Str *out, Error *err);
 
-/* The tries of a tuning plan as such a page. Needs v->loop. */
+/* The tries of a tuning plan as such a page, report.html in the plan's folder: a SessionOptions.plan_report. Needs v->loop. */
 struct AutotuneView;
-Status page_plan(const struct AutotuneView *v, Str *out, Error *err);
-/* The same as report.html into the plan's folder: a SessionOptions.plan_report. */
 Status page_plan_write(const struct AutotuneView *v, Error *err);
 
 /* ---- for its parts ---- */

@@ -170,7 +170,7 @@ static void plan_head(const AutotuneView *v, Str *out)
     str_free(&want);
 }
 
-Status page_plan(const AutotuneView *v, Str *out, Error *err)
+static Status page_plan(const AutotuneView *v, Str *out, Error *err)
 {
     plan_head(v, out);
     plan_front(v->loop, out);

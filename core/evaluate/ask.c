@@ -8,6 +8,12 @@
 #include "io/json.h"
 #include "save/pyjson.h"
 
+typedef struct ChatQuestion {
+    const char *message;
+    int64_t max_tokens;
+    double temperature, timeout;
+} ChatQuestion;
+
 enum { TEXT_MAX = 300, ANSWER_MOST = 16 << 20, SHOWN = 100 };
 static const double precheck_temperature = 0.1;
 static const char chat_path[] = "/v1/chat/completions", text_path[] = "/v1/completions";
@@ -98,7 +104,10 @@ static Status read_reply(const cJSON *first, bool chat, bool peer, const Str *ur
     return reply->oom ? error_nomem(err, "an answer") : ST_OK;
 }
 
-Status ask_chat(Http *http, const Endpoint *at, const ChatQuestion *q, bool peer, const Cancel *cancel, Str *reply,
+/* POSTs one user message to /v1/chat/completions; the content of the answer's first choice into *reply, which is
+ * emptied first (caller frees). peer: the body as the peer sends it. ST_FAIL: no usable answer came, err says why;
+ * ST_CANCELLED. */
+static Status ask_chat(Http *http, const Endpoint *at, const ChatQuestion *q, bool peer, const Cancel *cancel, Str *reply,
                 Error *err)
 {
     Str url = {0}, json = {0};

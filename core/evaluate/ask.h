@@ -4,18 +4,6 @@
 #include "evaluate/server.h"
 
 /* Questions to a model that is served over the OpenAI API. */
-typedef struct ChatQuestion {
-    const char *message;
-    int64_t max_tokens;
-    double temperature, timeout;
-} ChatQuestion;
-
-/* POSTs one user message to /v1/chat/completions; the content of the answer's first choice into *reply, which is
- * emptied first (caller frees). peer: the body as the peer sends it. ST_FAIL: no usable answer came, err says why;
- * ST_CANCELLED. */
-Status ask_chat(Http *http, const Endpoint *at, const ChatQuestion *q, bool peer, const Cancel *cancel, Str *reply,
-                Error *err);
-
 /* A text that is gone on with, or (chat) a user message that is answered, greedily. */
 typedef struct TextQuestion {
     const char *text;
@@ -26,12 +14,13 @@ typedef struct TextQuestion {
     double timeout;
 } TextQuestion;
 
-/* POSTs it to /v1/completions, or /v1/chat/completions; errors as of ask_chat. */
+/* POSTs it to /v1/completions, or /v1/chat/completions; the reply into *reply, which is emptied first (caller frees).
+ * ST_FAIL: no usable answer came, err says why; ST_CANCELLED. */
 Status ask_text(Http *http, const Endpoint *at, const TextQuestion *q, const Cancel *cancel, Str *reply, Error *err);
 
 /* *sum: the logarithms of the probabilities of the tokens of `text` behind its first `from` bytes, a token that begins
  * before and ends behind being one of them; *tokens: their number. From the logprobs of an echoed prompt
- * (/v1/completions with echo, as vLLM has it). Errors as of ask_chat. */
+ * (/v1/completions with echo, as vLLM has it). Errors as of ask_text. */
 Status ask_likelihood(Http *http, const Endpoint *at, const char *text, size_t from, double timeout,
                       const Cancel *cancel, double *sum, int64_t *tokens, Error *err);
 

@@ -359,7 +359,9 @@ static uint64_t log_bytes(const Child *c)
     return stat(c->log, &info) == 0 && (uint64_t)info.st_size > c->had ? (uint64_t)info.st_size - c->had : 0;
 }
 
-Status child_wait(Child *c, double seconds, const Cancel *cancel, ChildEnd *end, Error *err)
+/* Waits until it ends by itself, or `seconds` have passed (it is ended then), or its log is too long. ST_CANCELLED: it
+ * was ended because of `cancel` (may be NULL), within 0.1 s and the grace. */
+static Status child_wait(Child *c, double seconds, const Cancel *cancel, ChildEnd *end, Error *err)
 {
     int64_t until = clock_ns() + (int64_t)(seconds < 1e9 ? seconds * 1e9 : 1e18);
     for (int ms = NAP_FIRST_MS; child_running(c, end); ms = longer(ms)) {

@@ -43,13 +43,11 @@ char *child_find(const char *name, const char *path);
 Status child_start(Child **out, const ChildSpec *spec, Error *err);
 /* Whether it still runs; when it doesn't, how it ended is in *end (may be NULL). */
 bool child_running(Child *c, ChildEnd *end);
-/* Waits until it ends by itself, or `seconds` have passed (it is ended then), or its log is too long. ST_CANCELLED: it
- * was ended because of `cancel` (may be NULL), within 0.1 s and the grace. */
-Status child_wait(Child *c, double seconds, const Cancel *cancel, ChildEnd *end, Error *err);
 /* SIGTERM to the whole group, SIGKILL after the grace, and frees c (NULL is fine). Nothing of it runs afterwards. */
 void child_stop(Child *c);
 
-/* child_start, child_wait and child_stop in one. */
+/* Starts the program and waits until it ends by itself, or `seconds` have passed (it is ended then), or its log is too long.
+ * ST_CANCELLED: it was ended because of `cancel` (may be NULL), within 0.1 s and the grace. Nothing of it runs afterwards. */
 Status child_run(const ChildSpec *spec, double seconds, const Cancel *cancel, ChildEnd *end, Error *err);
 /* Says in words how a program ended ("exit code 3", "killed by signal 9", "no end within 60 s"). */
 const char *child_end_text(const ChildEnd *end, double seconds, char *buf, size_t size);

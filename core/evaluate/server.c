@@ -85,7 +85,9 @@ static void put_env(const YamlNode *env, Str *out, int *n)
     }
 }
 
-char *engine_python(const Engine *e)
+/* The python of a plan, by its env_vars' PATH: "python", else "python3"; NULL: there is none, or no memory. Caller
+ * frees. */
+static char *engine_python(const Engine *e)
 {
     const YamlNode *path = e->env ? yaml_get(e->env, "PATH") : NULL;
     const char *in = path && path->kind == YAML_STR ? path->text : NULL;

@@ -25,9 +25,6 @@ Status server_start_on(const Engine *e, const EvalKit *kit, const char *folder, 
 bool server_fell(Server *s, char *why);
 void server_stop(Server *s); /* SIGTERM, 10 s, SIGKILL */
 
-/* The python of a plan, by its env_vars' PATH: "python", else "python3"; NULL: there is none, or no memory. Caller
- * frees. */
-char *engine_python(const Engine *e);
 /* The argv behind python, a word a string of `out`, each with its NUL: what the peer's server gets; and, unless `peer`,
  * --served-model-name, which the peer leaves to `args`. *n: their number. */
 Status engine_words(const Engine *e, const char *folder, bool peer, Str *out, int *n, Error *err);

@@ -1,5 +1,5 @@
-/* What the job thread does: data to tokens, runner, analysis, measurement, quantization. */
-#include "session/kit.h"
+/* What the job thread does: data to tokens, runner, analysis, measurement. */
+#include "session/kit_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,40 +13,8 @@
 #include "measure/plan.h"
 #include "metric/alone.h"
 #include "process/sink_fold.h"
-#include "process/sink_save.h"
-#include "evaluate/subject.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
-
-struct Kit {
-    Pool *pool;
-    int pool_threads;
-    Profile *profile;     /* of the running job, or the last one: runner and pool know it; NULL: none */
-    Runner *runner;
-    Tokenizer *tok;
-    TokenSet *calib, *eval, **prior; /* [npriors] */
-    DataSpec calib_of, eval_of, *prior_of;
-    int npriors;
-    bool calib_aside;     /* only a job that is aside has told of calib */
-    EffectLab *lab;
-    ArithMode lab_arith;
-    Queue *queue;
-    Keeper *keeper;       /* NULL: nothing is kept */
-    const char *folder; /* where streams lie */
-    Pipeline *base;     /* behind whose processors the last analysis looked at the model, NULL: it was unchanged */
-    Recipe *base_recipe;
-    int16_t *base_level;
-    ScoreOrigin base_of;
-    Scores found;       /* what passes of this process found, for those that go by it: they may be queued before */
-    /* the running job */
-    Job *job;
-    uint64_t bound;
-    uint64_t enough;    /* the limit under which nothing is cut or refused, 0: not known yet */
-    uint64_t states;    /* what boundary states may take */
-    bool lend;          /* no room for a copy of a stream */
-    int laps;           /* through the layers, of a measurement */
-    int prior_stage;    /* that runs, from 1; 0: none */
-};
 
 Kit *kit_new(Queue *q, Keeper *keeper, const char *folder)
 {
@@ -117,7 +85,7 @@ void kit_free(Kit *k)
     free(k);
 }
 
-static void tell(Kit *k, const char *phase, int64_t done, int64_t total)
+void kit_tell(Kit *k, const char *phase, int64_t done, int64_t total)
 {
     JobProgress p = {.done = done, .total = total, .bound = k->bound, .peak = mem_peak_bytes(), .laps = k->laps};
     snprintf(p.phase, sizeof p.phase, "%s", phase);
@@ -129,10 +97,10 @@ static void on_progress(void *ctx, const Progress *p)
     Kit *k = ctx;
     char phase[40];
     snprintf(phase, sizeof phase, "prior stage %d: layer %lld", k->prior_stage, (long long)p->done);
-    tell(k, k->prior_stage ? phase : p->phase, p->done, p->total);
+    kit_tell(k, k->prior_stage ? phase : p->phase, p->done, p->total);
 }
 
-static uint64_t mem_limit(const Job *j)
+uint64_t kit_mem_limit(const Job *j)
 {
     if (j->opt.mem)
         return j->opt.mem;
@@ -140,7 +108,7 @@ static uint64_t mem_limit(const Job *j)
     return avail / 10 * 7;
 }
 
-static Status ensure_pool(Kit *k, const Job *j, Error *err)
+Status kit_pool(Kit *k, const Job *j, Error *err)
 {
     if (k->pool && k->pool_threads == j->opt.threads) {
         pool_set_profile(k->pool, k->profile);
@@ -161,36 +129,26 @@ static Status ensure_pool(Kit *k, const Job *j, Error *err)
     return ST_OK;
 }
 
-static Status over_limit(uint64_t taken, uint64_t limit, Error *err)
+Status kit_over_limit(uint64_t taken, uint64_t limit, Error *err)
 {
     return error_set(err, ST_NOMEM,
                      "the program, its tokens and the tables of this job take %.1f MB but the limit is %.3g MB: raise --mem",
                      (double)taken * 1e-6, (double)limit * 1e-6);
 }
 
-/* What a job takes beside the process as it is, in bytes. */
-typedef struct JobMemory {
-    uint64_t held;   /* its own tables, streams that wait: not the runner's */
-    uint64_t runner; /* the rest, were there no limit: the runner cuts its work to fit */
-    uint64_t states; /* boundary states, were there room for them: those that are there, and new ones */
-} JobMemory;
-
-/* Code and stacks that come into memory when a job runs, and small blocks. */
-enum { JOB_BESIDE = 2 << 20 };
-
 /* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves. Boundary states get
  * what neither needs: the others go, least recently used first. Sets the bound, which is never above the limit. */
-static Status new_runner(Kit *k, const Job *j, const Overlay *overlay, const JobMemory *m, Error *err)
+Status kit_runner(Kit *k, const Job *j, const Overlay *overlay, const JobMemory *m, Error *err)
 {
     runner_free(k->runner);
     k->runner = NULL;
     if (k->lab && k->lab_arith != j->opt.arith)
         drop_lab(k);
-    uint64_t limit = mem_limit(j), taken = mem_resident_bytes() - (k->lab ? effectlab_states(k->lab) : 0);
+    uint64_t limit = kit_mem_limit(j), taken = mem_resident_bytes() - (k->lab ? effectlab_states(k->lab) : 0);
     taken += m->held + JOB_BESIDE;
     k->enough = taken + m->runner;
     if (limit <= taken)
-        return over_limit(taken, limit, err);
+        return kit_over_limit(taken, limit, err);
     uint64_t left = limit - taken;
     k->states = left > m->runner ? min_u64(left - m->runner, m->states) : 0;
     if (k->lab)
@@ -244,11 +202,11 @@ static void tell_tokens(Kit *k, const TokenSet *t, bool eval)
 static Status read_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
     drop_tokens(slot, of);
-    tell(k, "tokenizing", 0, 0);
+    kit_tell(k, "tokenizing", 0, 0);
     CalibFile *file;
-    uint64_t limit = mem_limit(k->job), taken = mem_resident_bytes();
+    uint64_t limit = kit_mem_limit(k->job), taken = mem_resident_bytes();
     if (limit <= taken)
-        return over_limit(taken, limit, err);
+        return kit_over_limit(taken, limit, err);
     TextLimits limits = {.bytes = limit - taken, .cancel = &k->job->cancel};
     RETURN_IF_ERROR(dataspec_open(&file, want, k->job->opt.peer, &limits, err));
     Status st = ST_OK;
@@ -283,7 +241,7 @@ static Status make_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **sl
 }
 
 /* Tokens of a data file, from the last job when nothing changed. */
-static Status ensure_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
+Status kit_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, DataSpec *of, Error *err)
 {
     if (*slot && dataspec_same(of, want)) {
         if (!eval && k->calib_aside && !k->job->aside) /* the session doesn't know of them yet */
@@ -306,11 +264,11 @@ static void prior_told(void *ctx, const PriorAt *at)
     if (!k->prior_stage)
         return;
     snprintf(phase, sizeof phase, "prior stage %d: %s %lld", at->stage + 1, at->search ? "search step" : "layer", (long long)at->done);
-    tell(k, phase, at->done, at->of);
+    kit_tell(k, phase, at->done, at->of);
 }
 
 /* Texts of the prior stages that need some, from the last job where nothing changed. */
-static Status ensure_priors(Kit *k, const Job *j, Pipeline *p, Error *err)
+Status kit_priors(Kit *k, const Job *j, Pipeline *p, Error *err)
 {
     if (k->npriors != j->npriors) {
         drop_priors(k);
@@ -443,7 +401,7 @@ static void folded(void *ctx, int unit)
     work_name_changes(k->base_recipe, &text);
     snprintf(phase, sizeof phase, "layer %d through %.20s", unit, str_text(&text));
     str_free(&text);
-    tell(k, phase, unit + 1, model_depth(k->job->model));
+    kit_tell(k, phase, unit + 1, model_depth(k->job->model));
 }
 
 static Status fold_base(Kit *k, const Job *j, Error *err)
@@ -456,7 +414,7 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
     const Work work = {.recipe = k->base_recipe, .level = k->base_level, .peer = j->opt.peer, .lenient = true,
                        .changes = true};
     RETURN_IF_ERROR(pipeline_new(&k->base, m, &work, err));
-    RETURN_IF_ERROR(ensure_priors(k, j, k->base, err));
+    RETURN_IF_ERROR(kit_priors(k, j, k->base, err));
     const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
                            .threads = pool_threads(k->pool), .arith = j->opt.arith};
     const RunnerNeed n = runner_need(m, &ask);
@@ -465,7 +423,7 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
                             .runner = max_u64((uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
                                               pipeline_prior_bytes(k->base, ask.threads, ask.arith)),
                             .states = k->lab ? effectlab_states(k->lab) : 0};
-    RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(k->base), &need, err));
+    RETURN_IF_ERROR(kit_runner(k, j, pipeline_overlay(k->base), &need, err));
     return fold_run(k->base, k->runner, &(FoldOptions){.calib = k->calib, .done = folded, .ctx = k}, err);
 }
 
@@ -489,10 +447,10 @@ static Status analyze(Kit *k, Job *j, Error *err)
     PassPlan *p = &j->plan;
     const MetricPass *pass = p->pass;
     if (!pass->data_free || j->recipe)
-        RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
+        RETURN_IF_ERROR(kit_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     if (pass->eval)
-        RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
-    RETURN_IF_ERROR(ensure_pool(k, j, err));
+        RETURN_IF_ERROR(kit_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
+    RETURN_IF_ERROR(kit_pool(k, j, err));
     p->tokens = pass->data_free ? NULL : k->calib;
     p->eval = pass->eval ? k->eval : NULL;
     RETURN_IF_ERROR(take_found(k, j, err));
@@ -503,10 +461,10 @@ static Status analyze(Kit *k, Job *j, Error *err)
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);
     uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, k->calib) : 0;
     uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
-    k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > mem_limit(j);
+    k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > kit_mem_limit(j);
     const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
-    RETURN_IF_ERROR(new_runner(k, j, p->overlay, &m, err));
-    tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
+    RETURN_IF_ERROR(kit_runner(k, j, p->overlay, &m, err));
+    kit_tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
     Stream h = {0};
     if (pass->stream && p->first > 0)
         RETURN_IF_ERROR(resume_stream(k, j, j->stream_sha, &h, err));
@@ -515,7 +473,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     p->h = NULL;
     p->overlay = NULL; /* which lives no longer than the base */
     stream_fini(&h);
-    tell(k, "done", 0, 0);
+    kit_tell(k, "done", 0, 0);
     return st;
 }
 
@@ -527,7 +485,7 @@ static uint64_t states_want(const Job *j, const EffectPlan *plan)
     if (j->opt.once && !j->opt.cache_dir)
         return plan->first > 0 ? plan->state : 0;
     enum { ASSIGNMENTS = 8 };
-    return min_u64((uint64_t)(j->model->cfg.layers + 1) * plan->state * ASSIGNMENTS, mem_limit(j) / 4);
+    return min_u64((uint64_t)(j->model->cfg.layers + 1) * plan->state * ASSIGNMENTS, kit_mem_limit(j) / 4);
 }
 
 static Status ensure_lab(Kit *k, const Job *j, Error *err)
@@ -560,7 +518,7 @@ static void tell_float_mtp(Kit *k, const Job *j)
 }
 
 /* The runner doesn't outlive the changes that it shows. */
-static void end_pipeline(Kit *k, Pipeline *p)
+void kit_end_pipeline(Kit *k, Pipeline *p)
 {
     if (pipeline_overlay(p)) {
         runner_free(k->runner);
@@ -577,11 +535,11 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
     uint64_t now = (k->lab ? effectlab_states(k->lab) : 0) + 2 * (uint64_t)j->model->cfg.layers * plan.state;
     const JobMemory m = {.held = plan.held - min_u64(plan.reference, kept), .runner = plan.runner,
                          .states = min_u64(want, now)};
-    RETURN_IF_ERROR(new_runner(k, j, pipeline_overlay(p), &m, err));
+    RETURN_IF_ERROR(kit_runner(k, j, pipeline_overlay(p), &m, err));
     RETURN_IF_ERROR(ensure_lab(k, j, err));
     tell_float_mtp(k, j);
     k->laps = kept ? 1 : 2; /* the float model's comes first */
-    tell(k, "measuring", 0, j->model->cfg.layers);
+    kit_tell(k, "measuring", 0, j->model->cfg.layers);
     int64_t t0 = clock_ns();
     RETURN_IF_ERROR(effectlab_measure(k->lab, k->runner, p, &j->effect, &j->blocks, err));
     j->effect.whole = !j->eval.max_tokens || j->effect.tokens < j->eval.max_tokens;
@@ -590,255 +548,40 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
 }
 
 /* Of what runs: a warning. */
-static void warn_line(void *ctx, const char *text)
+void kit_warn(void *ctx, const char *text)
 {
     Kit *k = ctx;
     post_log(k->queue, k->job, 1, text);
 }
 
 /* Into j->effect and j->blocks. */
-static Status measure_job(Kit *k, Job *j, Error *err)
+Status kit_measure(Kit *k, Job *j, Error *err)
 {
-    RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
-    RETURN_IF_ERROR(ensure_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
-    RETURN_IF_ERROR(ensure_pool(k, j, err));
+    RETURN_IF_ERROR(kit_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
+    RETURN_IF_ERROR(kit_tokens(k, &j->eval, true, &k->eval, &k->eval_of, err));
+    RETURN_IF_ERROR(kit_pool(k, j, err));
     const Work work = {.recipe = j->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                       .peer = j->opt.peer, .tell = warn_line, .tell_ctx = k, .lenient = true};
+                       .peer = j->opt.peer, .tell = kit_warn, .tell_ctx = k, .lenient = true};
     Pipeline *p;
     RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
-    Status st = ensure_priors(k, j, p, err);
+    Status st = kit_priors(k, j, p, err);
     if (st == ST_OK)
         st = measure_work(k, j, p, err);
-    end_pipeline(k, p);
+    kit_end_pipeline(k, p);
     return st;
 }
 
 static Status measure(Kit *k, Job *j, Error *err)
 {
-    RETURN_IF_ERROR(measure_job(k, j, err));
+    RETURN_IF_ERROR(kit_measure(k, j, err));
     post(k->queue, j, EVT_EFFECT);
-    tell(k, "done", j->model->cfg.layers, j->model->cfg.layers);
+    kit_tell(k, "done", j->model->cfg.layers, j->model->cfg.layers);
     return ST_OK;
-}
-
-/* ---- quantization ---- */
-
-static void quantize_layer(void *ctx, int layer, int64_t linears, uint64_t bytes_in, uint64_t bytes_out)
-{
-    Kit *k = ctx;
-    char phase[40];
-    (void)linears;
-    snprintf(phase, sizeof phase, "layer %d, %.1f MB in, %.1f out", layer, (double)bytes_in * 1e-6,
-             (double)bytes_out * 1e-6);
-    tell(k, phase, layer + 1, model_depth(k->job->model));
-}
-
-/* Reads back what each saver wrote. */
-static Status verify_written(Kit *k, QuantizeDone *d, Error *err)
-{
-    QuantizeJob *q = &k->job->quantize;
-    int64_t layers = model_depth(k->job->model);
-    for (int i = 0; i < q->nsavers; i++) {
-        if (!q->saver[i]->weights)
-            continue; /* debug_info */
-        tell(k, "verifying", layers, layers);
-        VerifyReport *v = &d->verify[d->nverified];
-        d->saver[d->nverified++] = q->saver[i]->type;
-        RETURN_IF_ERROR(save_verify(&q->plan[i], q->saver[i], v, &k->job->cancel, err));
-        d->problems += v->problems;
-    }
-    return ST_OK;
-}
-
-/* The check of what was written, and the result to the session. */
-static Status complete(Kit *k, const SaveResult *run, int64_t t0, Error *err)
-{
-    QuantizeJob *q = &k->job->quantize;
-    QuantizeDone *d = mem_zarray(1, sizeof *d);
-    if (!d)
-        return error_nomem(err, "the result");
-    d->run = *run;
-    d->seconds = (double)(clock_ns() - t0) * 1e-9;
-    snprintf(d->save_path, sizeof d->save_path, "%s", q->dir);
-    Phase was = profile_enter(k->profile, 0, PHASE_SAVE);
-    /* what its processors changed is known to a run only, and none was made */
-    bool unknown = run->there && q->nsavers && q->plan[0].overlay;
-    if (q->verify && unknown)
-        warn_line(k, "--verify compares nothing: the output was there already, and what the recipe's processors changed in the "
-                         "model is found by a run alone; 'slimscope check' reads it");
-    Status st = q->verify && !unknown ? verify_written(k, d, err) : ST_OK;
-    profile_leave(k->profile, 0, was);
-    if (st != ST_OK) {
-        quantize_done_free(d);
-        return st;
-    }
-    int64_t problems = d->problems;
-    k->job->written = d;
-    post(k->queue, k->job, EVT_WRITTEN);
-    if (problems)
-        return error_set(err, ST_FAIL, "'%s' does not hold what was meant to be written: %lld problem%s", q->dir,
-                         (long long)problems, problems == 1 ? "" : "s");
-    return ST_OK;
-}
-
-/* Layouts, descriptions and copy buffers of the savers, whatever the model. */
-enum { QUANTIZE_BESIDE = 8 << 20 };
-
-static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult *run, Error *err)
-{
-    const SaveOptions o = {.savers = q->saver, .plans = q->plan, .nsavers = q->nsavers,
-                           .calib = q->needs_data ? k->calib : NULL, .resume = q->resume, .layer = quantize_layer,
-                           .layer_ctx = k};
-    const JobMemory m = {.held = QUANTIZE_BESIDE, .runner = save_estimate(p, &o, pool_threads(k->pool), k->job->opt.arith),
-                         .states = k->lab ? effectlab_states(k->lab) : 0};
-    RETURN_IF_ERROR(new_runner(k, k->job, pipeline_overlay(p), &m, err));
-    tell(k, "quantizing", 0, model_depth(k->job->model));
-    RETURN_IF_ERROR(save_run(p, k->runner, &o, run, err));
-    if (run->unseen) {
-        char text[480];
-        snprintf(text, sizeof text, "%lld expert linear%s stayed in float, first %s: %s: use more texts, or a scheme that "
-                 "needs no data", (long long)run->unseen, run->unseen == 1 ? "" : "s", run->first_unseen,
-                 k->job->opt.peer ? "they saw no token"
-                                  : "experts of their layers saw no token, and a layer's experts load with one scheme alone");
-        warn_line(k, text);
-    }
-    return ST_OK;
-}
-
-static Status quantize(Kit *k, Job *j, Error *err)
-{
-    QuantizeJob *q = &j->quantize;
-    if (q->needs_data)
-        RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
-    RETURN_IF_ERROR(ensure_pool(k, j, err));
-    const Work work = {.recipe = q->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                       .peer = j->opt.peer, .tell = warn_line, .tell_ctx = k};
-    Pipeline *p;
-    RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
-    for (int i = 0; i < q->nsavers; i++) {
-        q->plan[i].warn = warn_line;
-        q->plan[i].warn_ctx = k;
-        q->plan[i].overlay = pipeline_overlay(p); /* --verify reads the same model as the savers */
-    }
-    int64_t t0 = clock_ns();
-    SaveResult run = {0};
-    Status st = ensure_priors(k, j, p, err);
-    if (st == ST_OK)
-        st = write_files(k, q, p, &run, err);
-    if (st == ST_OK)
-        st = complete(k, &run, t0, err);
-    end_pipeline(k, p);
-    RETURN_IF_ERROR(st);
-    tell(k, "done", model_depth(j->model), model_depth(j->model));
-    return ST_OK;
-}
-
-/* ---- evaluation of a try ---- */
-
-static void evaluate_progress(void *ctx, const char *phase, int64_t done, int64_t total)
-{
-    tell(ctx, phase, done, total);
-}
-
-static void evaluate_log(void *ctx, int level, const char *text)
-{
-    Kit *k = ctx;
-    post_log(k->queue, k->job, level, text);
-}
-
-static bool evaluate_ask(void *ctx, const char *question, char *line, size_t size)
-{
-    Kit *k = ctx;
-    return post_ask(k->queue, k->job, question, line, size);
-}
-
-/* EvalKit.measure: the job's own recipe, which is the trial's. */
-static Status evaluate_measure(void *ctx, const EvalTrial *t, bool full, Effect *out, Error *err)
-{
-    Kit *k = ctx;
-    Job *j = k->job;
-    const int64_t tokens = j->eval.max_tokens;
-    (void)t;
-    if (full)
-        j->eval.max_tokens = 0;
-    Status st = measure_job(k, j, err);
-    j->eval.max_tokens = tokens;
-    free(j->blocks);
-    j->blocks = NULL;
-    *out = j->effect;
-    return st;
-}
-
-/* EvalKit.texts: the same. */
-static Status evaluate_texts(void *ctx, const EvalTrial *t, Pipeline *p, const TokenSet **calib, Error *err)
-{
-    Kit *k = ctx;
-    Job *j = k->job;
-    (void)t;
-    *calib = NULL;
-    if (pipeline_last_data(p) >= 0) {
-        RETURN_IF_ERROR(ensure_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
-        *calib = k->calib;
-    }
-    return ensure_priors(k, j, p, err);
-}
-
-static Status evaluate(Kit *k, Job *j, Error *err)
-{
-    EvaluateJob *e = &j->evaluate;
-    RETURN_IF_ERROR(ensure_pool(k, j, err));
-    const EvalKit kit = {.model = j->model, .model_path = j->model->path, .pool = k->pool, .mem = mem_limit(j),
-                         .arith = j->opt.arith, .peer = j->opt.peer, .work_dir = e->work_dir, .cancel = &j->cancel,
-                         .progress = evaluate_progress, .log = evaluate_log, .ask = j->opt.asks ? evaluate_ask : NULL,
-                         .measure = evaluate_measure, .texts = evaluate_texts, .ctx = k};
-    const EvalTrial trial = {.recipe = j->recipe, .level = j->level, .folder = e->folder, .number = e->number, .id = e->id};
-    int64_t t0 = clock_ns();
-    tell(k, e->type->name, 0, 0);
-    RETURN_IF_ERROR(e->type->run(e->settings, e->expect, e->nexpect, &kit, &trial, &e->result, err));
-    e->result.seconds = (double)(clock_ns() - t0) * 1e-9;
-    tell(k, "done", 0, 0);
-    return ST_OK;
-}
-
-/* ---- what a model says ---- */
-
-static Status generate_texts(void *ctx, Pipeline *p, const TokenSet **calib, Error *err)
-{
-    return evaluate_texts(ctx, NULL, p, calib, err);
-}
-
-static Status generate(Kit *k, Job *j, Error *err)
-{
-    GenerateJob *g = &j->generate;
-    uint64_t limit = mem_limit(j), taken = mem_resident_bytes() + JOB_BESIDE;
-    const Work work = {.recipe = j->recipe, .levels = j->levels, .nlevels = j->nlevels, .level = j->level,
-                       .peer = j->opt.peer, .tell = warn_line, .tell_ctx = k, .lenient = true};
-    RETURN_IF_ERROR(ensure_pool(k, j, err));
-    if (limit <= taken)
-        return over_limit(taken, limit, err);
-    const SubjectOptions so = {.model = j->model, .pool = k->pool, .arith = j->opt.arith, .mem = limit - taken,
-                               .cancel = &j->cancel, .work = g->quantized ? &work : NULL, .texts = generate_texts, .ctx = k,
-                               .progress = evaluate_progress, .progress_ctx = k};
-    int64_t start[2] = {0, g->nids};
-    const TokenSet prompt = {.name = g->prompt, .samples = 1, .start = start, .ids = g->ids};
-    const GreedyOptions o = {.stop = g->stop, .nstop = g->nstop, .max_tokens = g->max_tokens};
-    Subject *s;
-    Greedy out;
-    RETURN_IF_ERROR(subject_new(&s, &so, err));
-    Status st = subject_generate(s, &prompt, &o, &out, NULL, err);
-    subject_free(s);
-    if (st == ST_OK) {
-        g->nmade = out.start[1];
-        g->made = out.ids;
-        out.ids = NULL;
-    }
-    greedy_fini(&out);
-    return st;
 }
 
 static Status (*const run_of[])(Kit *, Job *, Error *) = {
-    [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = quantize, [JOB_EVALUATE] = evaluate,
-    [JOB_GENERATE] = generate};
+    [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = kit_quantize, [JOB_EVALUATE] = kit_evaluate,
+    [JOB_GENERATE] = kit_generate};
 
 /* The last job's profile goes with its runner, whose reader may still tell it something. */
 static Status begin_profile(Kit *k, const Job *j, Error *err)
