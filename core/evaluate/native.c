@@ -282,7 +282,10 @@ static Status add_set(Run *r, const Expectation *e, const TaskSet *set, EvalResu
                  (long long)base.right);
     else
         eval_log(r->kit, "%s: %lld of %lld right", set->name, (long long)score.right, (long long)score.n);
-    return task_add_score(set, &score, base.n ? &base : NULL, out, err);
+    st = task_add_score(set, &score, base.n ? &base : NULL, out, err);
+    if (st == ST_OK && e->relative)
+        out->accuracy[out->n - 1].error = NAN; /* the score's own is not that of the difference */
+    return st;
 }
 
 /* By the six digits that are told. */

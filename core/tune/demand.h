@@ -22,7 +22,7 @@ typedef struct Expectation {
 typedef struct Accuracy {
     char dataset[DATASET_MAX + 1];
     Decimal value;
-    double error;              /* standard error, NaN: not known */
+    double error;              /* standard error, of the difference to `base` where what is expected is relative; NaN: not known */
     Decimal base;              /* of the float model */
     bool has_base;
 } Accuracy;

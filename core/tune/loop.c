@@ -158,14 +158,13 @@ static double distance(const Loop *l, const EvalResult *r)
     return sum;
 }
 
-/* The error is the value's own, not that of its difference to the float model's. */
 const Accuracy *loop_borderline(const Loop *l, int i)
 {
     const EvalResult *r = &l->tries[i].result;
     for (int k = 0; k < l->nexpect && r->state == EVAL_DONE; k++) {
         const Accuracy *a = eval_result_of(r, l->expect[k].dataset);
         double want;
-        if (a && !l->expect[k].relative && isfinite(a->error) && fabs(miss(&l->expect[k], a, &want)) < a->error)
+        if (a && !(l->expect[k].relative && !a->has_base) && isfinite(a->error) && fabs(miss(&l->expect[k], a, &want)) < a->error)
             return a;
     }
     return NULL;
