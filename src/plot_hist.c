@@ -375,6 +375,8 @@ static void say_use(const PlotData *d, PlotTexts *p)
 {
     char step[24], wide[24];
     int codes = histview_codes_holding(d->h, &d->grid, 0.99, NULL), all = d->grid.hi - d->grid.lo + 1;
+    if (codes == 0) /* nothing was counted */
+        return;
     fmt_value(step, sizeof step, d->grid.step);
     fmt_value(wide, sizeof wide, d->std / d->grid.step);
     plot_say(p, codes * 16 < all ? INK_OUTLIER : INK_TEXT, 6, "99 %% of the values round to %d of %d codes; an %s step is %s, std %s steps", codes, all,

@@ -192,7 +192,7 @@ static void draw_reasons(Ui *ui, Rect r, int *y, const TapSummary *in, const cha
     const int codes = histview_codes_holding(&in->hist, grid, 0.99, NULL), all = grid->hi - grid->lo + 1;
     if (in->channel_max && in->std > 0 && (plot_outliers(in, buf, sizeof buf) > 0) == bad)
         draw_wrapped(ui, r, y, bad ? SL_OUTLIER : SL_DIM, buf);
-    if (!(grid->step > 0) || (codes * 16 < all) != bad)
+    if (codes == 0 || (codes * 16 < all) != bad)
         return;
     fmt_value(step, sizeof step, grid->step);
     fmt_value(wide, sizeof wide, in->std / grid->step);

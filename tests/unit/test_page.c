@@ -126,7 +126,7 @@ static void text_has_it_too(void **state)
     static const char *const parts[] = {
         "The decision, and what was measured", "#2 (present): KL ", "KL over size", "up: KL, nats a token, to the right: MiB", "Kurtosis",
         "Where kurtosis is high: layers 0 to 2", "mlp.down_proj ", " over kurtosis", "x is float now",
-        "input activations: ", "of 256 codes; int8 step", "outliers > 6 times the mean", "SQNR ", "groups by channels",
+        "input activations: ", "of 256 codes; an int8 step", "outliers > 6 times the mean", "SQNR ", "groups by channels",
     };
     char *root = temp_folder();
     Session *s = whole_session(root);
