@@ -146,7 +146,9 @@ void results_step(Results *r, int run, int64_t done, int64_t total, const char *
 
 Status results_room(Results *r, size_t more, Error *err)
 {
+    const size_t was = r->cap_measured;
     bool fine = mem_grow(&r->measured, &r->cap_measured, r->nmeasured + more, sizeof *r->measured);
+    r->version += r->cap_measured != was; /* who keeps what session_measurement gave asks again: they lie elsewhere now */
     return fine ? ST_OK : error_nomem(err, "measurements");
 }
 

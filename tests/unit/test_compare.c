@@ -12,6 +12,8 @@
 
 #include "session/columns.h"
 #include "session/comparing.h"
+#include "session/parts.h"
+#include "session/results.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/tempdir.h"
 
@@ -129,6 +131,20 @@ static void names_and_numbers_of_measurements(void **state)
     assert_int_equal(session_measurement_find(s, "", &i, &err), ST_USAGE);
     assert_int_equal(session_measurement_find(s, "worst", &i, &err), ST_USAGE);
     session_free(s);
+}
+
+/* What is kept of measurements is asked for anew when they move, which a job does that only waits. */
+static void room_for_more_is_told(void **state)
+{
+    (void)state;
+    Session *s = open_session();
+    measure(s, false);
+    const uint64_t version = session_compare_version(s);
+    ok(results_room(s->results, 0, &err));
+    assert_true(session_compare_version(s) == version);
+    ok(results_room(s->results, 1000, &err));
+    assert_true(session_compare_version(s) != version);
+    ok(session_close(s, &err));
 }
 
 static void rivals_are_the_base_and_the_one_before(void **state)
@@ -530,6 +546,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_numbers_of_measurements),
+        cmocka_unit_test(room_for_more_is_told),
         cmocka_unit_test(rivals_are_the_base_and_the_one_before),
         cmocka_unit_test(levels_are_compared_by_what_they_are),
         cmocka_unit_test(comparisons_come_back_with_the_session),
