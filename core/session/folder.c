@@ -108,10 +108,9 @@ static void tell_end(Session *s, const JournalEnd *end)
                     end->found ? "stand behind what is missing and were not read" : "are no whole record and were not read");
 }
 
-Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err)
+/* Takes the folder of this session, with the log that lies there: what is read next is being restored. */
+static Status enter(Session *s, const char *id, Error *err)
 {
-    char holder[32] = "";
-    JournalEnd end = {0};
     snprintf(s->id, sizeof s->id, "%s", id);
     s->dir = folder_path(s->state_dir, id);
     if (!s->dir)
@@ -120,6 +119,14 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
         return error_set(err, ST_DATA, "no session '%s': resume --list shows them", id);
     s->restoring = true;
     notes_restore(s, s->dir);
+    return ST_OK;
+}
+
+Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err)
+{
+    char holder[32] = "";
+    JournalEnd end = {0};
+    RETURN_IF_ERROR(enter(s, id, err));
     Status st = s->opt.read_only ? ST_OK : open_keeper(s, replay, holder, &end, err);
     if (st == ST_OK && !s->keeper) {
         s->read_only = true;
@@ -139,14 +146,7 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
 Status folder_look(Session *s, const char *id, JournalReplay *replay, void *ctx, Error *err)
 {
     JournalEnd end = {0};
-    snprintf(s->id, sizeof s->id, "%s", id);
-    s->dir = folder_path(s->state_dir, id);
-    if (!s->dir)
-        return error_nomem(err, "a path");
-    if (!dir_exists(s->dir))
-        return error_set(err, ST_DATA, "no session '%s': resume --list shows them", id);
-    s->restoring = true;
-    notes_restore(s, s->dir);
+    RETURN_IF_ERROR(enter(s, id, err));
     Status st = keeper_read(s->dir, replay, ctx, &end, err);
     s->restoring = false;
     if (st != ST_OK)
