@@ -47,6 +47,7 @@ static void take(App *a, const char *line, char **words, Choices *c)
         app_complete_help(a, line, words[i], &help);
         c->list[i].word = words[i];
         c->list[i].help = help.len ? str_detach(&help) : strdup("");
+        str_free(&help); /* an empty one may hold memory */
         c->n = i + 1;
     }
     free(words);
