@@ -178,12 +178,12 @@ def lost_end(p):
     tap.equal("exit 0", p.finish(), "^C ends a paste, and keys are keys again")
 
 
-def texts(path):
-    """A calibration set that keeps a job running for a while, also where the program is sanitized and slow."""
+def texts(path, times=1):
+    """A calibration set that keeps a job running for a while, also where the program is sanitized and slow; so many times as long."""
     with open("lab_calib/mix_calib.jsonl") as f:
         lines = f.readlines()
     with open(path, "w") as f:
-        f.writelines(lines[:len(lines) // 4] if os.environ.get("SLIMSCOPE_SAN") else lines)
+        f.writelines((lines[:len(lines) // 4] if os.environ.get("SLIMSCOPE_SAN") else lines) * times)
     return path
 
 
@@ -248,7 +248,8 @@ def resumed(name, done, whole):
 
 def kills():
     calib = texts(os.path.join(SCRATCH, "calib.jsonl"))
-    tap.run(interrupted, start("interrupted", "--calib_dataset", calib, "--threads", "1", cols=120))
+    long = texts(os.path.join(SCRATCH, "long.jsonl"), 8)  # a person's ^C comes in its midst, however slow the machine
+    tap.run(interrupted, start("interrupted", "--calib_dataset", long, "--threads", "1", cols=120))
     script = os.path.join(SCRATCH, "whole.slim")
     with open(script, "w") as f:
         f.write("open %s\ncalib %s\nset threads=1\nasync analyze kurtosis local_error\nwait\nrank kurtosis --topk 15\n" % (MODEL, calib))
