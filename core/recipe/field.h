@@ -18,6 +18,9 @@
 /* A validation under way: where it is in the document, and what it has found. */
 typedef struct Check Check;
 
+/* The text of a document's file (caller frees); what is wrong with the file is told in *all (may be NULL), too, as what is
+ * wrong with a document is. */
+Status document_read(const char *path, char **text, size_t *len, Str *all, Error *err);
 /* Counts an error: `name:line:column: path: message`. */
 void check_fail(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 void check_note(Check *c, const YamlNode *at, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

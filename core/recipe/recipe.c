@@ -266,18 +266,23 @@ Status recipe_parse_file(Recipe **out, const RecipeRows *rows, const char *text,
     return parse(out, rows, text, len, path_base(path), path, false, all, err);
 }
 
+Status document_read(const char *path, char **text, size_t *len, Str *all, Error *err)
+{
+    Error e = {0};
+    Status st = file_read(path, YAML_BYTES_MAX, text, len, &e);
+    if (st == ST_OK)
+        return ST_OK;
+    if (all)
+        str_printf(all, "%s\n", e.text);
+    return error_set(err, st, "%s", e.text);
+}
+
 Status recipe_open(Recipe **out, const RecipeRows *rows, const char *path, Str *all, Error *err)
 {
     char *text;
     size_t len;
-    Error e = {0};
-    Status st = file_read(path, YAML_BYTES_MAX, &text, &len, &e);
-    if (st != ST_OK) {
-        if (all)
-            str_printf(all, "%s\n", e.text);
-        return error_set(err, st, "%s", e.text);
-    }
-    st = recipe_parse_file(out, rows, text, len, path, all, err);
+    RETURN_IF_ERROR(document_read(path, &text, &len, all, err));
+    Status st = recipe_parse_file(out, rows, text, len, path, all, err);
     free(text);
     return st;
 }

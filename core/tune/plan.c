@@ -162,14 +162,8 @@ Status plan_open(Plan **out, const PlanRows *rows, const char *path, bool peer, 
 {
     char *text;
     size_t len;
-    Error e = {0};
-    Status st = file_read(path, YAML_BYTES_MAX, &text, &len, &e);
-    if (st != ST_OK) {
-        if (all)
-            str_printf(all, "%s\n", e.text);
-        return error_set(err, st, "%s", e.text);
-    }
-    st = plan_parse(out, rows, text, len, path_base(path), peer, all, err);
+    RETURN_IF_ERROR(document_read(path, &text, &len, all, err));
+    Status st = plan_parse(out, rows, text, len, path_base(path), peer, all, err);
     free(text);
     return st;
 }
