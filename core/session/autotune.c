@@ -251,11 +251,10 @@ static Status start_ranking(Session *s, const RankWish *w, Job **out, Error *err
 
 /* ---- tries ---- */
 
-static Status trial_recipe(Session *s, const LoopTrial *trial, Recipe **out, Error *err)
+static Status trial_recipe(const LoopTrial *trial, Recipe **out, Error *err)
 {
     char name[160];
     snprintf(name, sizeof name, "%.140s.yaml", trial->practice->id);
-    (void)s;
     return recipe_parse(out, &recipe_rows, trial->practice->text, trial->practice->len, name, NULL, err);
 }
 
@@ -280,13 +279,10 @@ static Status trial_job(Session *s, const LoopStep *step, Job **out, Error *err)
         return step->write ? start_quantization(s, &o, out, err) : ST_OK;
     }
     const EvaluatorType *type = plan_evaluator(t->plan);
-    const EvaluateJob e = {.type = type, .settings = plan_evaluator_settings(t->plan), .number = trial->number,
-                           .expect = plan_demand(t->plan, &(int){0}), .folder = type->folder ? trial->folder : NULL,
-                           .work_dir = t->save_path, .id = trial->practice->id};
-    Status st = start_evaluation(s, &e, out, err);
-    if (st == ST_OK)
-        plan_demand(t->plan, &(*out)->evaluate.nexpect);
-    return st;
+    EvaluateJob e = {.type = type, .settings = plan_evaluator_settings(t->plan), .number = trial->number,
+                     .folder = type->folder ? trial->folder : NULL, .work_dir = t->save_path, .id = trial->practice->id};
+    e.expect = plan_demand(t->plan, &e.nexpect);
+    return start_evaluation(s, &e, out, err);
 }
 
 static Status start_trial(Session *s, const LoopStep *step, Job **out, Error *err)
@@ -295,7 +291,7 @@ static Status start_trial(Session *s, const LoopStep *step, Job **out, Error *er
     Aside a;
     recipe_free(t->recipe);
     t->recipe = NULL;
-    RETURN_IF_ERROR(trial_recipe(s, &step->trial, &t->recipe, err));
+    RETURN_IF_ERROR(trial_recipe(&step->trial, &t->recipe, err));
     char *calib = set_path(s, recipe_dataset(t->recipe), err);
     Status st = !calib ? (err->status != ST_OK ? err->status : error_nomem(err, "a path"))
                        : aside_begin(s, t->recipe, calib, "", &a, err);
