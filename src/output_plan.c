@@ -9,7 +9,7 @@ void plan_accuracies(const LoopTry *t, Str *out)
 {
     const EvalResult *r = &t->result;
     if (!t->known) {
-        str_puts(out, "runs");
+        str_printf(out, "%s%s", r->text[0] ? "failed: " : "runs", r->text);
         return;
     }
     for (int i = 0; i < r->n; i++) {
