@@ -120,6 +120,7 @@ const LangText lang_zh_signs[] = {
     {"%s done in %s: %d scored, %d failed", "%s 完成，用时 %s：%d 已评分，%d 失败"},
     {"%s done in %s: %d scored, %d failed, %d of experts that no token reached", "%s 完成，用时 %s：%d 已评分，%d 失败，%d 属于无词元到达的专家"},
     {"%s done in %s: %d scored; m on Rank (1) shows other metrics", "%s 完成，用时 %s：%d 个分数；在排名页 (1) 按 m 换指标"},
+    {"%s done in %s: %d scored; m shows other metrics", "%s 完成，用时 %s：%d 个分数；m 换指标"},
     {"%s done in %s; 'generate' shows what it says", "%s 完成，用时 %s；generate 显示结果"},
     {"%s float, %s quantized: %s", "浮点 %s，量化 %s：%s"},
     {"%s holds this model already: whole, nothing written", "%s 已有此模型：完整，未写入任何内容"},

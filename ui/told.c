@@ -52,7 +52,10 @@ static void tell_analyzed(Ui *ui, const JobView *j, const char *took)
     const int64_t worst = worst_of(ui, j->title);
     const int title = (int)strcspn(j->title, "+");
     if (worst < 0) {
-        ui_say(ui, SL_OK, "%s done in %s: %d scored; m on Rank (1) shows other metrics", j->title, took, j->ok);
+        ui_say(ui, SL_OK,
+               ui->view == &view_rank ? "%s done in %s: %d scored; m shows other metrics"
+                                      : "%s done in %s: %d scored; m on Rank (1) shows other metrics",
+               j->title, took, j->ok);
         return;
     }
     const char *name = ui_model(ui)->linears[worst].name, *next;
