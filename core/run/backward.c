@@ -3,8 +3,8 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "run/gradient.h"
 #include "run/schedule.h"
-#include "run/unit.h"
 
 /* Inputs of the units [from, from + n): the kept stream and those computed again from it. */
 typedef struct Segment {
@@ -24,16 +24,6 @@ static void segment_fini(Segment *g)
         stream_fini(&g->input[i]);
     free(g->input);
     *g = (Segment){0};
-}
-
-/* A stream of in's shape for what follows it. */
-static Status stream_like(Stream *out, const Stream *in, Error *err)
-{
-    RETURN_IF_ERROR(stream_init(out, in->samples, in->start, in->width, err));
-    Status st = in->ids ? stream_set_ids(out, in->ids, err) : ST_OK;
-    if (st != ST_OK)
-        stream_fini(out);
-    return st;
 }
 
 static Status segment_make(Runner *r, const Backward *b, int k, Segment *g, Error *err)
@@ -56,34 +46,12 @@ static Status segment_make(Runner *r, const Backward *b, int k, Segment *g, Erro
     return st;
 }
 
-/* States between the blocks of a unit: state[i] is what block i reads. */
-static Status unit_down(Runner *r, const Backward *b, int unit, const Stream *in, Stream *grad, Error *err)
-{
-    const Variant v = {.sdpa = b->sdpa};
-    int n = runner_model(r)->units[unit].nblocks;
-    Stream *state = mem_zarray((size_t)n, sizeof *state);
-    if (!state)
-        return error_nomem(err, "a backward pass");
-    state[0] = *in;
-    Status st = ST_OK;
-    for (int i = 1; st == ST_OK && i < n; i++) {
-        st = stream_like(&state[i], in, err);
-        if (st == ST_OK)
-            st = unit_forward(r, unit, i - 1, i, &v, &state[i - 1], &state[i], NULL, 0, err);
-    }
-    for (int i = n - 1; st == ST_OK && i >= 0; i--)
-        st = unit_block_backward(r, unit, i, &v, &state[i], grad, err);
-    for (int i = 1; i < n; i++)
-        stream_fini(&state[i]);
-    free(state);
-    return st;
-}
-
 static Status segment_down(Runner *r, const Backward *b, const Segment *g, Stream *grad, Error *err)
 {
+    const Variant v = {.sdpa = b->sdpa};
     for (int i = g->n - 1; i >= 0 && g->from + i >= b->first; i--) {
         RETURN_IF_ERROR(cancel_check(runner_cancel(r), err));
-        RETURN_IF_ERROR(unit_down(r, b, g->from + i, &g->input[i], grad, err));
+        RETURN_IF_ERROR(unit_backward(r, g->from + i, &v, &g->input[i], grad, b->hooks, err));
         if (b->unit_done)
             RETURN_IF_ERROR(b->unit_done(b->ctx, g->from + i, &g->input[i], grad, err));
     }
@@ -123,12 +91,12 @@ Status schedule_backward(Runner *r, const Backward *b, Stream *grad, Error *err)
 
 uint64_t schedule_backward_bytes(const Model *m, const Backward *b, int64_t rows, int64_t longest, int threads)
 {
-    int units = 0, blocks = 0;
+    int units = 0;
+    uint64_t most = 0;
     for (int k = 0; k < b->nkept; k++)
         units = (int)max_i64(units, segment_end(b, k) - b->kept_at[k]);
     for (int u = b->first; u < b->last; u++)
-        blocks = (int)max_i64(blocks, m->units[u].nblocks);
+        most = max_u64(most, unit_backward_bytes(m, u, rows, longest, threads));
     uint64_t stream = (uint64_t)rows * ((uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
-    const RunnerAsk ask = {.rows = rows, .longest = longest, .threads = threads};
-    return (uint64_t)(units + blocks + 1) * stream + runner_estimate(m, &ask);
+    return (uint64_t)(units + 1) * stream + most;
 }

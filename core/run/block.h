@@ -41,6 +41,7 @@ typedef struct NeedAsk {
     bool inputs;           /* without a pass: inputs of linears may be changed (RunnerAsk) */
     const Pass *ps;        /* the pass, whose forms and observers are known; NULL: none yet */
     const BlockRun *run;
+    bool back;             /* of BlockOps.backward */
 } NeedAsk;
 
 typedef struct BlockNeed {
@@ -65,6 +66,8 @@ struct BlockOps {
     /* Gradients through it and its join. buf->in: the state that forward read; buf->out: the gradient of the one it left,
      * which becomes that of buf->in. NULL: there are none through this kind yet. */
     BlockFn *backward;
+    /* What that needs: buf->mid is as wide as it says. Set where backward is. */
+    void (*backward_need)(const Block *b, const NeedAsk *ask, BlockNeed *out);
     /* Multiply-adds of a row beside those of its slots' linears, NULL: none. */
     double (*work)(const Block *b, const ModelConfig *cfg);
     /* What it keeps of rows, so that it can go on with those behind them; NULL: its rows don't know of each other. */

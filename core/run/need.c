@@ -70,9 +70,11 @@ BlockNeed unit_need(const Model *m, const Unit *u, int from, int n, const BlockR
         const BlockOps *ops = block_ops(b->type);
         BlockNeed one = {.kept = 0}, join = {.kept = 0};
         a.run = run ? &run[i] : NULL;
-        if (ops)
+        if (ops && !ask->back)
             ops->need(b, &a, &one);
-        if (b->join)
+        if (ops && ask->back && ops->backward_need)
+            ops->backward_need(b, &a, &one);
+        if (b->join && !ask->back)
             block_ops(b->join->type)->need(b->join, &a, &join);
         most(&all, &one);
         most(&all, &join);

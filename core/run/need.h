@@ -10,7 +10,8 @@
 enum { CHUNK_ROWS = 4096 };
 
 /* The most that any of blocks [from, from + n) needs, and that the panels and tiles of the unit's linears take. run:
- * the blocks of the pass that asks (NULL without). ask: cfg, linears and run are filled in here. */
+ * the blocks of the pass that asks (NULL without). ask: cfg, linears and run are filled in here. Of a backward pass (back) what
+ * the blocks need is all of it. */
 BlockNeed unit_need(const Model *m, const Unit *u, int from, int n, const BlockRun *run, const NeedAsk *ask);
 /* The same over all units of the model. */
 BlockNeed model_need(const Model *m, const NeedAsk *ask);

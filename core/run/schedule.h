@@ -72,6 +72,7 @@ typedef struct Backward {
     const int *kept_at;
     int nkept;
     bool sdpa;                  /* Variant.sdpa */
+    const struct GradHooks *hooks; /* of its linears (run/gradient.h), NULL: none */
     /* [job] the unit's input, and the gradient of it; both borrowed. May be NULL. */
     Status (*unit_done)(void *ctx, int unit, const Stream *in, const Stream *grad, Error *err);
     void *ctx;

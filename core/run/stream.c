@@ -21,6 +21,15 @@ Status stream_init(Stream *s, int samples, const int64_t *start, int64_t width, 
     return ST_OK;
 }
 
+Status stream_like(Stream *out, const Stream *in, Error *err)
+{
+    RETURN_IF_ERROR(stream_init(out, in->samples, in->start, in->width, err));
+    Status st = in->ids ? stream_set_ids(out, in->ids, err) : ST_OK;
+    if (st != ST_OK)
+        stream_fini(out);
+    return st;
+}
+
 Status stream_copy(Stream *dst, const Stream *src, Error *err)
 {
     RETURN_IF_ERROR(stream_init(dst, src->samples, src->start, src->width, err));

@@ -28,6 +28,8 @@ typedef struct Stream {
 
 /* Allocates data (64-byte aligned, not zeroed) and copies starts; no ids. Caller frees with stream_fini. */
 Status stream_init(Stream *s, int samples, const int64_t *start, int64_t width, Error *err);
+/* A stream of in's shape and ids, for what follows it; its values and choices are not copied. */
+Status stream_like(Stream *out, const Stream *in, Error *err);
 Status stream_copy(Stream *dst, const Stream *src, Error *err);
 /* Keeps a copy of the rows' token ids. */
 Status stream_set_ids(Stream *s, const int32_t *ids, Error *err);

@@ -3,8 +3,8 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "run/gradient.h"
 #include "run/need.h"
-#include "run/unit.h"
 
 /* One unit, or some of its blocks: those that can run together chunk by chunk, the others over all rows at once. */
 
@@ -284,11 +284,12 @@ static NeedAsk ask_of(const Pass *ps)
 }
 
 /* Chunks, and buffers for them. */
-static Status make_room(PartRun *u, Error *err)
+static Status make_room(PartRun *u, bool back, Error *err)
 {
     Pass *ps = &u->ps;
     NeedAsk ask = ask_of(ps);
     ask.ps = ps;
+    ask.back = back;
     BlockNeed need = unit_need(ps->r->m, ps->u, u->from, u->n, u->block, &ask);
     int64_t most = 0;
     u->need = need.row;
@@ -301,7 +302,7 @@ static Status make_room(PartRun *u, Error *err)
 
 static Status run_unit(PartRun *u, Error *err)
 {
-    RETURN_IF_ERROR(make_room(u, err));
+    RETURN_IF_ERROR(make_room(u, false, err));
     for (int i = 0, end; i < u->n; i = end) {
         end = i + 1;
         if (u->block[i].ops->whole) {
@@ -443,17 +444,20 @@ static Status backward_chunks(PartRun *u, Error *err)
     return ST_OK;
 }
 
-Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad, Error *err)
+Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad,
+                           const GradHooks *hooks, Error *err)
 {
     RETURN_IF_ERROR(check_call(r, unit, block, block + 1, 0, err));
     RETURN_IF_ERROR(unit_has_gradients(r->m, unit, err));
     double done = 0;
     PartRun u = part_of(r, unit, block, block + 1, v, in, grad, (TapHub){NULL, 0, r->opt.cancel}, &done);
     u.ps.late = &u.late;
+    u.ps.hooks = hooks;
     Status st = start_unit(&u, err);
-    take_dtype(&u.ps, v);
+    ops_widen(&u.ps.ops);
+    ops_widen(&u.ps.front);
     if (st == ST_OK)
-        st = make_room(&u, err);
+        st = make_room(&u, true, err);
     if (st == ST_OK)
         st = backward_chunks(&u, err);
     end_unit(&u);

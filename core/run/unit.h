@@ -14,9 +14,12 @@ Status unit_forward(Runner *r, int unit, int from_block, int to_block, const Var
 /* The first block whose gift is added behind the unit's last (nblocks: none): the states behind it are none of the unit's. */
 int unit_first_late(const Unit *u);
 
+struct GradHooks;
+
 /* Through one block of a unit, which read the state `in`: grad is of the state it left and becomes that of `in`. Chunks as
- * unit_forward. ST_USAGE where unit_has_gradients says no. */
-Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad, Error *err);
+ * unit_forward. ST_USAGE where unit_has_gradients says no. Whole units, and hooks: run/gradient.h. */
+Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad,
+                           const struct GradHooks *hooks, Error *err);
 /* Whether there are gradients through all of a unit's blocks; ST_USAGE naming the first kind that has none. */
 Status unit_has_gradients(const Model *m, int unit, Error *err);
 

@@ -15,8 +15,8 @@
 #include "core/registry.c"
 #undef block_table
 
+#include "run/gradient.h"
 #include "run/schedule.h"
-#include "run/unit.h"
 
 #include "tests/lib/bench.h"
 #include "tests/lib/random_model.h"
@@ -33,7 +33,9 @@ static int nvisits;
 
 static Status count_backward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
 {
-    (void)err;
+    LinearGrad g = {.linear = b->lin[0].index, .form = b->lin[0].form, .row0 = ps->row0, .rows = ps->rows};
+    if (ps->hooks)
+        RETURN_IF_ERROR(ps->hooks->linear(ps->hooks->self, &g, err));
     if (ps->row0 == 0)
         visits[nvisits++] = (Visit){ps->layer, b->b};
     for (int64_t i = 0; i < ps->rows * ps->out->width; i++)
@@ -58,6 +60,9 @@ static int count_blocks(void **state)
     counting_dense = dense_ops;
     counting_moe = moe_ops;
     counting_gqa.backward = counting_dense.backward = counting_moe.backward = count_backward;
+    counting_gqa.backward_need = gqa_ops.need;
+    counting_dense.backward_need = dense_ops.need;
+    counting_moe.backward_need = moe_ops.need;
     return 0;
 }
 
@@ -174,6 +179,58 @@ static void gradients_walk_down_from_kept_streams(void **state)
     check_walk(&l, 63, 2, 4);     /* everything is there */
     check_walk(&l, 1 | 16, 0, 3); /* nothing of the last is wanted */
     check_walk(&l, 1 | 4, 4, 5);  /* and nothing of the first */
+    line_close(&l);
+}
+
+/* What the blocks tell hooks of. */
+typedef struct Heard {
+    int64_t linear[8], rows;
+    const LinearForm *form[8];
+    int n;
+} Heard;
+
+static Status hear(void *self, const LinearGrad *g, Error *err)
+{
+    (void)err;
+    Heard *h = self;
+    if (g->row0 == 0)
+        h->rows = 0;
+    assert_int_equal(g->row0, h->rows);
+    h->rows += g->rows;
+    h->linear[h->n % 8] = g->linear;
+    h->form[h->n++ % 8] = g->form;
+    return ST_OK;
+}
+
+static void hooks_and_forms_reach_the_blocks(void **state)
+{
+    (void)state;
+    Line l;
+    line_open(&l, NULL);
+    Heard h = {.n = 0};
+    const GradHooks hooks = {hear, &h};
+    const Unit *u = &l.b.m->units[1];
+    const LinearForm form = {.self = &h};
+    const LinearForm *forms[16] = {NULL};
+    const Variant v = {.forms = forms};
+    Stream grad;
+    forms[u->block[0].linear[0] - u->first] = &form;
+    assert_int_equal(stream_copy(&grad, &l.input[0], NULL), ST_OK);
+    assert_int_equal(unit_backward(l.b.r, 1, &v, &l.input[1], &grad, &hooks, NULL), ST_OK);
+    assert_int_equal(h.n, 2); /* feed-forward, then attention */
+    assert_int_equal(h.rows, grad.rows);
+    assert_int_equal(h.linear[0], u->block[1].linear[0]);
+    assert_int_equal(h.linear[1], u->block[0].linear[0]);
+    assert_null(h.form[0]);
+    assert_ptr_equal(h.form[1], &form);
+    const Stream *kept[] = {&l.input[0]};
+    Backward b = {.first = 1, .last = 3, .kept = kept, .kept_at = (int[]){0}, .nkept = 1, .hooks = &hooks};
+    h.n = 0;
+    assert_int_equal(schedule_backward(l.b.r, &b, &grad, NULL), ST_OK);
+    assert_int_equal(h.n, 4);
+    assert_int_equal(h.linear[3], u->block[0].linear[0]);
+    assert_null(h.form[3]);
+    stream_fini(&grad);
     line_close(&l);
 }
 
@@ -318,6 +375,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_walk_down_from_kept_streams),
+        cmocka_unit_test(hooks_and_forms_reach_the_blocks),
         cmocka_unit_test(blocks_that_see_all_rows_come_in_their_place),
         cmocka_unit_test(a_segment_is_computed_once),
         cmocka_unit_test(a_block_without_gradients_is_named_before_any_work),
