@@ -86,7 +86,7 @@ const SaveFormat *const saver_table[] = {SAVERS(ADDRESS) NULL};
 EXPORT_FORMS(DECLARE_FORM)
 const ExportForm *const export_form_table[] = {EXPORT_FORMS(ADDRESS) NULL};
 
-#define PROCESSORS(ROW) ROW(processor_linear_quant) ROW(processor_dynamic_cache) ROW(processor_kv_smooth) ROW(processor_iter_smooth) \
+#define PROCESSORS(ROW) ROW(processor_linear_quant) ROW(processor_dynamic_cache) ROW(processor_fa3_quant) ROW(processor_kv_smooth) ROW(processor_iter_smooth) \
     ROW(processor_smooth_quant) \
     ROW(processor_flex_smooth_quant) ROW(processor_flex_awq_ssz) ROW(processor_awq) \
     ROW(processor_quarot) ROW(processor_online_quarot) ROW(processor_adapt_rotation)

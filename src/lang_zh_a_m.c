@@ -220,7 +220,7 @@ const LangText lang_zh_a_m[] = {
     {"folded by %s: %lld folds; o opens one, O all", "按 %s 折叠：%lld 组；o 展开一组，O 全部"},
     {"folded by %s: no two rows here belong together", "按 %s 折叠：没有可合并的行"},
     {"folder: ", "目录："},
-    {"for attention with a scale for each head (FA3), which measure does not see: analyze alone_attention tells before and after", "用于每头一个缩放的注意力（FA3），measure 看不到它：采用前后用 analyze alone_attention 查看"},
+    {"for attention with a scale for each head, as fa3_quant makes: the open recipe has none, analyze alone_attention tells before and after", "用于每头一个缩放的注意力（fa3_quant）：打开的配方没有它，采用前后用 analyze alone_attention 查看"},
     {"found", "结果"},
     {"from", "起"},
     {"from cache", "来自缓存"},

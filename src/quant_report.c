@@ -209,7 +209,10 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
             str_json(out, calib);
         else
             str_puts(out, "null");
-        str_printf(out, ",\"kv_caches\":%d,\"levels\":[", o->caches);
+        str_printf(out, ",\"kv_caches\":%d,\"attentions\":[", o->caches);
+        for (int i = 0; i < o->nattention; i++)
+            str_printf(out, "%s{\"type\":\"%s\",\"attentions\":%d}", i ? "," : "", o->attention[i].type, o->attention[i].n);
+        str_puts(out, "],\"levels\":[");
         RETURN_IF_ERROR(put_levels(s, f, out, err));
         str_puts(out, "],\"savers\":[");
         json_files(o, out);
@@ -223,6 +226,9 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
     put_arith(s, f, out);
     if (o->caches)
         str_printf(out, "KV cache     int8 scales (C8) for %d attention%s\n", o->caches, o->caches == 1 ? "" : "s");
+    for (int i = 0; i < o->nattention; i++)
+        str_printf(out, "%s%s for %d attention%s\n", i ? "             " : "attention    ", o->attention[i].type, o->attention[i].n,
+                   o->attention[i].n == 1 ? "" : "s");
     str_puts(out, "levels\n");
     RETURN_IF_ERROR(put_levels(s, f, out, err));
     text_files(opt, o, out);

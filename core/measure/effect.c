@@ -90,6 +90,7 @@ static Status make_keys(const EffectLab *lab, const Runner *r, const Pipeline *p
             if (l > 0 && !pipeline_flow_is_output(p))
                 hasher_u64(&h, (uint64_t)pipeline_pass_of(p, l));
         }
+        pipeline_attends(p, layer, &h);
     }
     free(config);
     return ST_OK;

@@ -14,14 +14,6 @@ static RunnerNeed need_of(const Pipeline *p, const TokenSet *t, int threads, Ari
     return runner_need(pipeline_model(p), &ask);
 }
 
-static int first_quantized(const Model *m, const int16_t *level)
-{
-    for (int64_t i = 0; i < m->nlinears; i++)
-        if (level[i] > 0)
-            return m->linears[i].layer < m->cfg.layers ? m->linears[i].layer : m->cfg.layers;
-    return m->cfg.layers;
-}
-
 static int64_t predicted_rows_of(const TokenSet *t)
 {
     int64_t n = 0;
@@ -33,7 +25,7 @@ static int64_t predicted_rows_of(const TokenSet *t)
 EffectPlan effect_plan(const Pipeline *p, const TokenSet *calib, const TokenSet *eval, int threads, ArithMode arith)
 {
     const Model *m = pipeline_model(p);
-    EffectPlan plan = {.whole = pipeline_whole(p), .first = first_quantized(m, pipeline_work(p)->level)};
+    EffectPlan plan = {.whole = pipeline_whole(p), .first = pipeline_first(p)};
     RunnerNeed c = need_of(p, calib, threads, arith, plan.whole);
     RunnerNeed e = need_of(p, eval, threads, arith, plan.whole && pipeline_work(p)->peer); /* calibration is over */
     int own = pipeline_flow_is_output(p) ? 0 : 1; /* the calibration's stream as the model has it */

@@ -13,7 +13,7 @@ typedef struct EffectPlan {
     uint64_t reference; /* of `held`: stays in the lab from one measurement to the next */
     uint64_t state;     /* one boundary state */
     uint64_t wait[2];   /* of streams, while the calibration set is in a pass, and the evaluation set */
-    int first;          /* the first unit with a quantized linear; [layers] without one */
+    int first;          /* the first unit with a quantized linear or attention; [layers] without one */
     bool whole;         /* calibration sees all rows at once */
 } EffectPlan;
 EffectPlan effect_plan(const Pipeline *p, const TokenSet *calib, const TokenSet *eval, int threads, ArithMode arith);

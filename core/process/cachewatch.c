@@ -7,9 +7,11 @@
 #include "base/mem.h"
 #include "qir/intquant.h"
 
+enum { SIDES = sizeof ((CacheWatch *)0)->side / sizeof ((CacheWatch *)0)->side[0] };
+
 static struct CacheSide *side_of(CacheWatch *w, Tap tap)
 {
-    return &w->side[tap.kind == TAP_V];
+    return &w->side[(tap.linear < 0 ? 0 : 2) + (tap.kind == TAP_V)];
 }
 
 static bool wants_tap(void *self, Tap tap)
@@ -76,7 +78,7 @@ static Status pack_ranges(void *self, int layer, Pack *out, Error *err)
 {
     (void)layer;
     CacheWatch *w = self;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SIDES; i++) {
         struct CacheSide *s = &w->side[i];
         int64_t width = s->done && s->samples ? s->width : 0;
         pack_i64(out, width);
@@ -93,7 +95,7 @@ static Status merge_ranges(void *self, int layer, Unpack *in, Error *err)
 {
     (void)layer;
     CacheWatch *w = self;
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SIDES; i++) {
         struct CacheSide *s = &w->side[i];
         int64_t width = unpack_i64(in);
         float *mn = unpack_array(in, width, sizeof *mn), *mx = unpack_array(in, width, sizeof *mx);
@@ -125,7 +127,7 @@ Observer cache_watch_observer(CacheWatch *w)
 
 void cache_watch_fini(CacheWatch *w)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SIDES; i++) {
         free(w->side[i].mn);
         free(w->side[i].mx);
     }
@@ -135,7 +137,7 @@ void cache_watch_fini(CacheWatch *w)
 Status cache_watch_range(const CacheWatch *w, int side, const float **mn, const float **mx, int64_t *n, Error *err)
 {
     const struct CacheSide *s = &w->side[side];
-    const char *what = side ? "values" : "keys";
+    const char *what = side % 2 ? "values" : "keys";
     if (!s->done || s->samples == 0)
         return error_set(err, ST_DATA, "the %s of layer %d were not seen: its attention has no cache of this kind",
                          what, w->layer);

@@ -8,9 +8,11 @@
 #include "model/block.h"
 #include "process/cachewatch.h"
 #include "process/processor.h"
+#include "qir/intquant.h"
 
-/* dynamic_cache: scales of the keys and values of the attentions it selects, from what enters their cache (C8). They
- * are written, and that is all: in a forward, also of a measurement, attention reads keys and values as they are. */
+/* dynamic_cache: scales of the keys and values of the attentions it selects, from what enters their cache (C8). They are
+ * written, and attention reads keys and values as the cache has them: from the unit's calibration on, in measurements and in
+ * generation. The peer's calibration leaves them alone. */
 
 /* ---- its keys ---- */
 
@@ -88,20 +90,42 @@ Status cache_layers(const Recipe *r, const Model *m, bool *on, int *steps, Error
 
 /* ---- the processor ---- */
 
+enum { SIDES = 4 }; /* of CacheWatch */
+
+/* Scales and offsets of one layer. */
+typedef struct LayerCache {
+    struct DynamicCache *of;
+    float *scale[SIDES], *offset[SIDES]; /* [n]; NULL: not known */
+    int64_t n[SIDES];
+    DType T; /* in which they were found */
+} LayerCache;
+
 typedef struct DynamicCache {
     const Model *m;
     const CacheSettings *set;
     bool first; /* of the recipe's */
-    bool last_sample;
+    bool peer;
     bool *on;   /* [layers] it selects the layer's attention */
+    LayerCache *layer; /* [layers] */
     CacheWatch watch; /* of the present unit */
     DType T;    /* in which that computes */
 } DynamicCache;
+
+static void drop_scales(LayerCache *l)
+{
+    for (int i = 0; i < SIDES; i++) {
+        free(l->scale[i]);
+        l->scale[i] = l->offset[i] = NULL;
+    }
+}
 
 static void end(void *self)
 {
     DynamicCache *d = self;
     cache_watch_fini(&d->watch);
+    for (int i = 0; d->layer && i < d->m->cfg.layers; i++)
+        drop_scales(&d->layer[i]);
+    free(d->layer);
     free(d->on);
     free(d);
 }
@@ -116,15 +140,17 @@ static Status start(void **self, const ProcessorCtx *ctx, Error *err)
         return error_nomem(err, "dynamic_cache");
     *self = d;
     *d = (DynamicCache){.m = m, .set = ctx->step->settings, .first = cache_step(r, 0) == ctx->step,
-                        .last_sample = ctx->work->peer, .T = DT_F32,
-                        .on = mem_zarray((size_t)m->cfg.layers, sizeof *d->on)};
-    if (!d->on)
+                        .peer = ctx->work->peer, .T = DT_F32,
+                        .on = mem_zarray((size_t)m->cfg.layers, sizeof *d->on),
+                        .layer = mem_zarray((size_t)m->cfg.layers, sizeof *d->layer)};
+    if (!d->on || !d->layer)
         return error_nomem(err, "dynamic_cache");
     for (int l = 0; l < m->cfg.layers; l++) { /* no scales for what the decoder does not run */
         const RecipeStep *s;
         unit_attention_name(m, l, 0, name, sizeof name);
         RETURN_IF_ERROR(cache_of(r, name, &s, err));
         d->on[l] = s == ctx->step;
+        d->layer[l].of = d;
     }
     return names_tell_attentions(&d->set->attentions, ctx->work, "dynamic_cache", m, err);
 }
@@ -135,39 +161,102 @@ static bool forward(const void *self, int unit)
     return unit < 0 || (unit < d->m->cfg.layers && d->on[unit]);
 }
 
+static bool attends(const void *self, int unit)
+{
+    const DynamicCache *d = self;
+    for (int l = 0; unit < 0 && l < d->m->cfg.layers; l++)
+        if (d->on[l])
+            return true;
+    return unit >= 0 && forward(self, unit);
+}
+
+static unsigned more(const void *self)
+{
+    const DynamicCache *d = self;
+    return !d->peer && attends(self, -1) ? PROCESSOR_WHOLE : 0;
+}
+
+/* Scales and offsets of what was watched, once. */
+static Status fix(DynamicCache *d, LayerCache *l, Error *err)
+{
+    l->T = d->T;
+    for (int i = 0; i < SIDES; i++)
+        if (!l->scale[i] && (i < 2 || d->watch.side[i].done))
+            RETURN_IF_ERROR(cache_watch_params(&d->watch, i, &d->set->q, d->T, &l->scale[i], &l->offset[i], &l->n[i], err));
+    return ST_OK;
+}
+
+/* Of a layer's two attentions the first is told, and fixed, before the second was seen. */
+static Status prepare(void *self, int64_t linear, Error *err)
+{
+    LayerCache *l = self;
+    (void)linear;
+    return fix(l->of, l, err);
+}
+
+static void replace(void *self, int64_t linear, int part, float *x, int64_t rows, int64_t ld)
+{
+    const LayerCache *l = self;
+    int side = (linear < 0 ? 0 : 2) + part - 1;
+    for (int64_t r = 0; part > 0 && l->scale[side] && r < rows; r++)
+        intquant_fake_each(x + r * ld, l->n[side], l->scale[side], l->offset[side], 8, l->T, x + r * ld);
+}
+
+static Status calibrate(DynamicCache *d, UnitRun *u, const FormTypes *t, Error *err)
+{
+    cache_watch_fini(&d->watch);
+    drop_scales(&d->layer[u->unit]);
+    d->watch = (CacheWatch){.layer = u->unit, .last = d->peer};
+    d->T = t->inner;
+    RETURN_IF_ERROR(unit_observe(u, cache_watch_observer(&d->watch), err));
+    if (d->peer)
+        return ST_OK;
+    return attn_forms_add(&u->attn, (AttnForm){.prepare = prepare, .replace = replace, .self = &d->layer[u->unit]}, err);
+}
+
 static Status stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t, Error *err)
 {
     DynamicCache *d = self;
-    if (stage != FORM_CALIBRATE || !u->gives || !forward(d, u->unit))
+    if (!forward(d, u->unit))
         return ST_OK;
-    cache_watch_fini(&d->watch);
-    d->watch = (CacheWatch){.layer = u->unit, .last = d->last_sample};
-    d->T = t->inner;
-    return unit_observe(u, cache_watch_observer(&d->watch), err);
+    if (stage == FORM_CALIBRATE)
+        return calibrate(d, u, t, err);
+    if (stage != FORM_FIXED)
+        return ST_OK;
+    return attn_forms_add(&u->attn, (AttnForm){.replace = replace, .self = &d->layer[u->unit]}, err);
+}
+
+/* Behind the peer's pass, which left keys and values alone. */
+static Status learn(void *self, UnitRun *u, Error *err)
+{
+    DynamicCache *d = self;
+    bool seen = forward(d, u->unit) && d->watch.layer == u->unit && d->watch.side[0].done;
+    return d->peer && seen ? fix(d, &d->layer[u->unit], err) : ST_OK;
 }
 
 static Status give(void *self, const UnitRun *u, const Gifts *to, Error *err)
 {
-    const DynamicCache *d = self;
-    float *scale[2] = {NULL, NULL}, *offset[2];
-    int64_t n[2];
+    DynamicCache *d = self;
     char name[256];
     if (!forward(d, u->unit))
         return ST_OK;
+    LayerCache *l = &d->layer[u->unit];
     unit_attention_name(d->m, u->unit, 0, name, sizeof name);
-    Status st = ST_OK;
-    for (int i = 0; i < 2 && st == ST_OK; i++)
-        st = cache_watch_params(&d->watch, i, &d->set->q, d->T, &scale[i], &offset[i], &n[i], err);
-    if (st == ST_OK && n[0] != n[1])
-        st = error_set(err, ST_DATA, "'%s': keys are %lld wide and values %lld: C8 can't be written", name,
-                       (long long)n[0], (long long)n[1]);
-    if (st == ST_OK)
-        st = to->cache(to->self, &(SaveCache){.layer = u->unit, .attention = name, .n = n[0], .k_scale = scale[0],
-                                              .k_offset = offset[0], .v_scale = scale[1], .v_offset = offset[1],
-                                              .dtype = d->T}, err);
-    free(scale[0]);
-    free(scale[1]);
-    return st;
+    RETURN_IF_ERROR(fix(d, l, err));
+    if (l->n[0] != l->n[1])
+        return error_set(err, ST_DATA, "'%s': keys are %lld wide and values %lld: C8 can't be written", name,
+                         (long long)l->n[0], (long long)l->n[1]);
+    return to->cache(to->self, &(SaveCache){.layer = u->unit, .attention = name, .n = l->n[0], .k_scale = l->scale[0],
+                                            .k_offset = l->offset[0], .v_scale = l->scale[1], .v_offset = l->offset[1],
+                                            .dtype = l->T}, err);
+}
+
+static uint64_t bytes(const void *self, const PassSize *size)
+{
+    const DynamicCache *d = self;
+    const ModelConfig *c = &d->m->cfg;
+    (void)size;
+    return (uint64_t)c->layers * 2 * (uint64_t)c->kv_heads * (uint64_t)(c->head_dim + c->v_dim) * sizeof(float);
 }
 
 /* Scales are found in the dtype of keys and values: float32 behind deployed linears (specs/formats.md 6). */
@@ -186,16 +275,21 @@ static void hash(const void *settings, Hasher *h)
 {
     const CacheSettings *k = settings;
     hasher_u64(h, (uint64_t)k->q.dtype << 1 | k->q.symmetric);
+    names_hash(&k->attentions, h);
 }
 
 static const Processor run = {
     .needs = PROCESSOR_FORWARD,
+    .more = more,
     .start = start,
     .end = end,
     .forward = forward,
+    .attends = attends,
     .stage = stage,
+    .learn = learn,
     .give = give,
     .promise = promise,
+    .bytes = bytes,
     .hash = hash,
 };
 

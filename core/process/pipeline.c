@@ -43,7 +43,8 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
     if (s->processor->levels && (s->entry < 0 || s->entry >= p->work.nlevels))
         return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
     PipelineStep *step = &plan->steps[plan->nsteps++];
-    *step = (PipelineStep){.row = row, .type = s->processor->name, .item = item, .entry = s->entry};
+    *step = (PipelineStep){.row = row, .type = s->processor->name, .settings = s->settings, .item = item,
+                            .entry = s->entry};
     return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .levels = p->levels, .step = s,
                                                    .prior = prior}, err);
 }
@@ -395,7 +396,37 @@ unsigned pipeline_needs(const Pipeline *p)
 
 bool pipeline_whole(const Pipeline *p)
 {
-    return layer_forms_whole(p->m, p->levels, p->work.level, p->work.peer);
+    return (pipeline_needs(p) & PROCESSOR_WHOLE) || layer_forms_whole(p->m, p->levels, p->work.level, p->work.peer);
+}
+
+bool pipeline_attends(const Pipeline *p, int unit, Hasher *h)
+{
+    const Plan *plan = main_plan(p);
+    bool any = false;
+    for (int i = 0; i < plan->nsteps; i++) {
+        const PipelineStep *s = &plan->steps[i];
+        if (!s->row->attends || !s->row->attends(s->self, unit))
+            continue;
+        any = true;
+        if (h)
+            hasher_str(h, s->type);
+        if (h && s->row->hash)
+            s->row->hash(s->settings, h);
+    }
+    return any;
+}
+
+int pipeline_first(const Pipeline *p)
+{
+    const Model *m = p->m;
+    int first = m->cfg.layers;
+    for (int64_t i = 0; i < m->nlinears && first == m->cfg.layers; i++)
+        if (p->work.level[i] > 0)
+            first = m->linears[i].layer < m->cfg.layers ? m->linears[i].layer : m->cfg.layers;
+    for (int u = 0; u < first; u++)
+        if (pipeline_attends(p, u, NULL))
+            return u;
+    return first;
 }
 
 const Rotation *pipeline_turned(const Pipeline *p)

@@ -50,6 +50,10 @@ int pipeline_streams(const Pipeline *p, bool rerun);
 unsigned pipeline_needs(const Pipeline *p);
 /* Whether a pass of its runs has to see all rows at once. */
 bool pipeline_whole(const Pipeline *p);
+/* Whether attentions of the unit read quantized queries, keys or values; how they do goes into h (may be NULL). */
+bool pipeline_attends(const Pipeline *p, int unit, Hasher *h);
+/* The first unit with a quantized linear or attention; [layers] without one. */
+int pipeline_first(const Pipeline *p);
 /* What its processors change in the model, NULL when none of them does. The runner of its run is made with it, and it lives
  * as long as the pipeline, which then runs once. */
 Overlay *pipeline_overlay(const Pipeline *p);
@@ -98,8 +102,8 @@ const Stream *unit_input(const UnitRun *u);
 /* For sinks, within unit: runs a stream through the finished unit, in place. */
 Status unit_follow(UnitRun *u, Stream *s, Error *err);
 /* The finished unit's forms, as unit_follow runs them, go to the sink: no other one may ask for a pass behind it. o: what they
- * go by from then on, filled in here; what it points to lives as long as the pipeline and its runner. */
-Status unit_keep(UnitRun *u, LayerForms *out, FormsOptions *o, Error *err);
+ * go by from then on, filled in here; what it points to, and what attn does, lives as long as the pipeline and its runner. */
+Status unit_keep(UnitRun *u, LayerForms *out, AttnForms *attn, FormsOptions *o, Error *err);
 /* Linears that ran in float although they have a level, because calibration saw no token of theirs. */
 bool unit_unseen(const UnitRun *u, int64_t i);
 /* Of a sink that takes: quantized weight i of the unit, with its input's parameters. *w is the caller's

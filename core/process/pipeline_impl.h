@@ -9,6 +9,7 @@ typedef struct PipelineStep {
     const Processor *row;
     const char *type;
     void *self;
+    const void *settings; /* RecipeStep's */
     int item, entry; /* of the recipe's list; RecipeStep.entry */
 } PipelineStep;
 

@@ -64,9 +64,11 @@ static Status stage_steps(UnitRun *u, int first, int n, FormStage stage, const F
 
 static Status run_pass(UnitRun *u, VariantDtype dtype, const Stream *in, Stream *out, Error *err)
 {
-    const Variant v = {.forms = u->forms->any ? u->forms->table : NULL, .dtype = dtype, .sdpa = u->run->o->sdpa};
+    const Variant v = {.forms = u->forms->any ? u->forms->table : NULL, .attn = attn_forms(&u->attn), .dtype = dtype,
+                       .sdpa = u->run->o->sdpa};
     Status st = runner_layer(u->runner, u->unit, &v, in, out, u->obs, u->nobs, err);
     u->nobs = 0;
+    u->attn.n = 0;
     return st;
 }
 
@@ -225,12 +227,14 @@ Status unit_follow(UnitRun *u, Stream *s, Error *err)
     return run_pass(u, VARIANT_MODEL, s, s, err);
 }
 
-Status unit_keep(UnitRun *u, LayerForms *out, FormsOptions *o, Error *err)
+Status unit_keep(UnitRun *u, LayerForms *out, AttnForms *attn, FormsOptions *o, Error *err)
 {
     const PipelineRun *run = u->run;
     const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
     RETURN_IF_ERROR(stage_steps(u, 0, run->plan->nsteps, FORM_FIXED, &t, err));
     u->nobs = 0;
+    *attn = u->attn;
+    u->attn.n = 0;
     *o = run->forms;
     o->read = NULL;
     o->ctx = NULL;

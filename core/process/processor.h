@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "math/rotation.h"
 #include "process/work.h"
+#include "quant/attnforms.h"
 #include "quant/forms.h"
 #include "recipe/field.h"
 #include "run/runner.h"
@@ -26,6 +27,7 @@ typedef struct UnitRun {
     int unit;
     int64_t first, n;      /* its linears: [first, first + n) of the model */
     LayerForms *forms;     /* what they compute as in the next pass */
+    AttnForms attn;        /* what the unit's attentions read in the next pass, which ends with none */
     Overlay *overlay;      /* what processors change in the model; NULL: none of this work's does */
     bool gives;            /* somebody takes what processors make beside the linears' weights */
     const TokenSet *texts; /* of the stage; NULL: it needs none */
@@ -57,7 +59,8 @@ typedef enum ProcessorNeeds {
                                  * own */
     PROCESSOR_OUTPUTS = 1 << 2, /* it may turn outputs of linears (overlay_rotate_outputs): a weight has to be held whole */
     PROCESSOR_INPUTS = 1 << 3,  /* it may change inputs at run time (overlay_input_*) */
-    PROCESSOR_AHEAD = 1 << 4    /* what it changes it changes in begin: its pass is that of what stands behind it */
+    PROCESSOR_AHEAD = 1 << 4,   /* what it changes it changes in begin: its pass is that of what stands behind it */
+    PROCESSOR_WHOLE = 1 << 5    /* its pass has to see all rows at once (AttnForm.prepare) */
 } ProcessorNeeds;
 
 typedef struct ProcessorCtx {
@@ -91,6 +94,9 @@ typedef struct Processor {
     /* Behind its own pass (or at its turn, when it needs none): changes the model, through u->overlay, for what follows.
      * No pass runs. NULL: nothing. */
     Status (*learn)(void *self, UnitRun *u, Error *err);
+    /* Whether the unit's attentions (-1: those of any) read what it quantizes: what the unit gives depends on its settings
+     * then. NULL: never. */
+    bool (*attends)(const void *self, int unit);
     /* Hands over what it made beside the linears' weights. NULL: nothing. */
     Status (*give)(void *self, const UnitRun *u, const Gifts *to, Error *err);
     /* What it will give and what it will change beside the values of tensors, before the run: fills in the plan, which has
@@ -104,7 +110,7 @@ typedef struct Processor {
     void (*hash)(const void *settings, Hasher *h);
 } Processor;
 
-extern const ProcessorType processor_linear_quant, processor_dynamic_cache, processor_iter_smooth,
+extern const ProcessorType processor_linear_quant, processor_dynamic_cache, processor_fa3_quant, processor_iter_smooth,
     processor_smooth_quant, processor_flex_smooth_quant, processor_flex_awq_ssz,
     processor_awq, processor_adapt_rotation; /* of core/registry.c, which has all rows */
 

@@ -7,9 +7,9 @@
 Status keptmodel_init(KeptModel *k, const Model *m, Error *err)
 {
     size_t n = (size_t)m->cfg.layers;
-    *k = (KeptModel){.m = m, .forms = mem_zarray(n, sizeof *k->forms), .variants = mem_zarray(n, sizeof *k->variants),
-                     .variant = mem_zarray(n, sizeof *k->variant)};
-    if (k->forms && k->variants && k->variant)
+    *k = (KeptModel){.m = m, .forms = mem_zarray(n, sizeof *k->forms), .attn = mem_zarray(n, sizeof *k->attn),
+                     .variants = mem_zarray(n, sizeof *k->variants), .variant = mem_zarray(n, sizeof *k->variant)};
+    if (k->forms && k->attn && k->variants && k->variant)
         return ST_OK;
     keptmodel_fini(k);
     return error_nomem(err, "the quantized model");
@@ -20,6 +20,7 @@ void keptmodel_fini(KeptModel *k)
     for (int i = 0; k->forms && i < k->m->cfg.layers; i++)
         layer_forms_fini(&k->forms[i]);
     free(k->forms);
+    free(k->attn);
     free(k->variants);
     free(k->variant);
     *k = (KeptModel){.m = NULL};
@@ -42,8 +43,9 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     for (int64_t i = 0; i < u->n; i++)
         k->unseen += unit_unseen(u, i);
     LayerForms *forms = &k->forms[u->unit];
-    RETURN_IF_ERROR(unit_keep(u, forms, &k->opt, err));
-    k->variants[u->unit] = (Variant){.forms = forms->any ? forms->table : NULL};
+    AttnForms *attn = &k->attn[u->unit];
+    RETURN_IF_ERROR(unit_keep(u, forms, attn, &k->opt, err));
+    k->variants[u->unit] = (Variant){.forms = forms->any ? forms->table : NULL, .attn = attn_forms(attn)};
     k->variant[u->unit] = &k->variants[u->unit];
     return ST_OK;
 }

@@ -9,6 +9,7 @@
 typedef struct KeptModel {
     const Model *m;
     LayerForms *forms;        /* [layers] */
+    AttnForms *attn;          /* [layers] */
     Variant *variants;        /* [layers] */
     const Variant **variant;  /* [layers] for runner_layer */
     FormsOptions opt;

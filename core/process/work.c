@@ -91,6 +91,16 @@ bool work_changes(const Work *w, Digest *out)
     return any;
 }
 
+void work_hash_attention(const Recipe *r, Hasher *h)
+{
+    const int stages = r ? recipe_stages(r) : 0;
+    const RecipeStage *main = stages ? recipe_stage(r, stages - 1) : NULL;
+    for (int u = 0; main && u < main->nunits; u++)
+        for (int k = 0; k < main->units[u].nsteps; k++)
+            if (runs(&main->units[u].steps[k]) && main->units[u].steps[k].processor->run->attends)
+                hash_step(&main->units[u].steps[k], h);
+}
+
 typedef struct Nth {
     int left;
     const char *type;

@@ -33,6 +33,8 @@ Digest work_order(const Work *w);
 
 /* Whether its processors change the model, and a digest of how they do, beside the texts; zeros when they don't. */
 bool work_changes(const Work *w, Digest *out);
+/* What the main list's processors have attentions read (Processor.attends), whether or not they select one: into h. */
+void work_hash_attention(const Recipe *r, Hasher *h);
 /* The type of the i-th of them in list order, NULL behind the last; all of them appended, "kv_smooth, iter_smooth". */
 const char *work_change(const Recipe *r, int i);
 void work_name_changes(const Recipe *r, Str *out);

@@ -48,7 +48,7 @@ static uint64_t made(const SaveChanges *c)
     uint64_t bytes = 0;
     const SaveMade *t;
     for (size_t i = 0; (t = save_changes_made_at(c, i)) != NULL; i++)
-        bytes += values_of(t->shape, t->ndim) * sizeof(float);
+        bytes += t->entry ? 0 : values_of(t->shape, t->ndim) * (uint64_t)dtype_size(save_made_dtype(t));
     return bytes;
 }
 

@@ -122,6 +122,27 @@ VEC_TARGET static void int_fake(const float *x, int64_t n, QParam p, int bits, D
     WITH_DTYPE(T, k, int_fake_loop(x, n, p, lo, hi, k, y));
 }
 
+VEC_INLINE void int_fake_each_loop(const float *x, int64_t n, const float *scale, const float *offset, float lo, float hi,
+                                   DType T, float *y)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        VF t, s, o;
+        load_lanes(&t, x + i, n - i);
+        load_lanes(&s, scale + i, n - i);
+        load_lanes(&o, offset + i, n - i);
+        level_by(&t, &s, &o, lo, hi, T);
+        value_by(&t, &s, &o, T);
+        store_lanes(&t, y + i, n - i);
+    }
+}
+
+VEC_TARGET static void int_fake_each(const float *x, int64_t n, const float *scale, const float *offset, int bits, DType T,
+                                     float *y)
+{
+    float lo = bits == 4 ? -8.0f : -128.0f, hi = bits == 4 ? 7.0f : 127.0f;
+    WITH_DTYPE(T, k, int_fake_each_loop(x, n, scale, offset, lo, hi, k, y));
+}
+
 /* ---- the fit ---- */
 
 /* Sums of eight: element i belongs to sum i % 8, in vectors of doubles as wide as the floats', so that they stay in

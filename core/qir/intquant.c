@@ -46,6 +46,11 @@ void intquant_fake(const float *x, int64_t n, QParam p, int bits, DType T, float
     quant_loops()->fake(x, n, p, bits, T, y);
 }
 
+void intquant_fake_each(const float *x, int64_t n, const float *scale, const float *offset, int bits, DType T, float *y)
+{
+    quant_loops()->fake_each(x, n, scale, offset, bits, T, y);
+}
+
 void intquant_codes(const float *x, int64_t n, QParam p, int bits, DType T, float *y)
 {
     quant_loops()->codes(x, n, p, bits, T, y);

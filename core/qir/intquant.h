@@ -19,6 +19,8 @@ void intquant_quantize(const float *x, int64_t n, QParam p, int bits, DType T, i
 void intquant_dequantize(const int8_t *q, int64_t n, QParam p, DType T, float *y);
 /* quantize then dequantize, x and y may be the same. */
 void intquant_fake(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
+/* The same by a scale and an offset of each value. */
+void intquant_fake_each(const float *x, int64_t n, const float *scale, const float *offset, int bits, DType T, float *y);
 /* The integers q - o, |.| <= 256, as floats: what intquant_fake gives is R(integer * s). x and y may be the same. */
 void intquant_codes(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
 

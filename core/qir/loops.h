@@ -30,6 +30,7 @@ typedef struct QuantLoops {
     void (*dequantize)(const int8_t *q, int64_t n, QParam p, DType T, float *y);
     void (*fake)(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
     void (*codes)(const float *x, int64_t n, QParam p, int bits, DType T, float *y);
+    void (*fake_each)(const float *x, int64_t n, const float *scale, const float *offset, int bits, DType T, float *y);
     void (*range)(const float *x, int64_t n, float *mn, float *mx);
     void (*fit)(const float *x, int64_t n, float scale, int bits, DType T, DType M, IntFit *out);
     /* Columns [a, b), b - a <= LOOP_COLUMNS; behind them all n hold present values. */

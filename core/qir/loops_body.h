@@ -19,6 +19,7 @@ const QuantLoops VEC_TABLE = {
     .quantize = int_quantize,
     .dequantize = int_dequantize,
     .fake = int_fake,
+    .fake_each = int_fake_each,
     .codes = int_codes,
     .range = int_range,
     .fit = int_fit,

@@ -17,47 +17,138 @@ typedef struct HeadBad {
 
 /* ---- the window ---- */
 
-/* Inserts v where it belongs; what is beyond `most` falls off. */
-static void keep_least(float *list, int64_t *n, int64_t most, float v)
+static void sift(float *heap, int64_t n, int64_t i)
 {
-    int64_t at = *n < most ? (*n)++ : most - 1;
-    for (; at > 0 && list[at - 1] > v; at--)
-        list[at] = list[at - 1];
-    list[at] = v;
+    for (int64_t k; (k = 2 * i + 1) < n; i = k) {
+        k += k + 1 < n && heap[k + 1] > heap[k];
+        if (heap[i] >= heap[k])
+            return;
+        float v = heap[i];
+        heap[i] = heap[k];
+        heap[k] = v;
+    }
+}
+
+/* The `most` least of what it is shown, the greatest of them on top. */
+static void keep_least(float *heap, int64_t *n, int64_t most, float v)
+{
+    if (*n == most) {
+        if (v < heap[0]) {
+            heap[0] = v;
+            sift(heap, most, 0);
+        }
+        return;
+    }
+    int64_t i = (*n)++;
+    for (; i > 0 && heap[(i - 1) / 2] < v; i = (i - 1) / 2)
+        heap[i] = heap[(i - 1) / 2];
+    heap[i] = v;
+}
+
+/* A heap becomes ascending. */
+static void sort_heap(float *heap, int64_t n)
+{
+    while (n-- > 1) {
+        float top = heap[0];
+        heap[0] = heap[n];
+        heap[n] = top;
+        sift(heap, n, 0);
+    }
+}
+
+/* Begins and ends of windows: low[i] and high[i] are those of the i-th. */
+static void shortest(const float *low, const float *high, int64_t n, int64_t step, float *lo, float *hi)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        if ((double)high[i * step] - (double)low[i] < (double)high[best * step] - (double)low[best])
+            best = i;
+    *lo = low[best];
+    *hi = high[best * step];
+}
+
+/* All values sorted: where a window holds few of them. */
+static bool window_of_all(const float *x, int64_t rows, int64_t width, int64_t ld, int64_t in, float *lo, float *hi)
+{
+    int64_t n = 0;
+    float *all = mem_array((size_t)(rows * width), sizeof *all);
+    if (!all)
+        return false;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < width; i++)
+            keep_least(all, &n, rows * width, x[r * ld + i]);
+    sort_heap(all, n);
+    shortest(all, all + in - 1, n - in + 1, 1, lo, hi);
+    free(all);
+    return true;
 }
 
 bool head_window(const float *x, int64_t rows, int64_t width, int64_t ld, double ratio, float *lo, float *hi)
 {
     int64_t n = rows * width, in = (int64_t)(ratio * (double)n), tails, nl = 0, nh = 0;
-    in = in < 1 ? 1 : in;
-    tails = n - in + 1; /* a window ends among so many of the least and of the greatest values */
+    in = in < 1 ? 1 : in > n ? n : in;
+    tails = n - in + 1; /* a window begins among so many of the least, and ends among as many of the greatest values */
+    if (2 * tails >= n && n > 2)
+        return window_of_all(x, rows, width, ld, in, lo, hi);
     float *low = mem_array(2 * (size_t)tails, sizeof *low), *high = low + tails;
     if (!low)
         return false;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < width; i++) {
             float v = x[r * ld + i];
-            if (nl < tails || v < low[tails - 1])
-                keep_least(low, &nl, tails, v);
-            if (nh < tails || -v < high[tails - 1])
-                keep_least(high, &nh, tails, -v);
+            keep_least(low, &nl, tails, v);
+            keep_least(high, &nh, tails, -v);
         }
-    int64_t best = 0;
-    for (int64_t i = 1; i < tails; i++) /* the i-th least value, and the greatest but tails - 1 - i */
-        if (-(double)high[tails - 1 - i] - (double)low[i] < -(double)high[tails - 1 - best] - (double)low[best])
-            best = i;
-    *lo = low[best];
-    *hi = -high[tails - 1 - best];
+    sort_heap(low, tails);
+    sort_heap(high, tails);
+    for (int64_t i = 0; i < tails; i++) /* the greatest but tails - 1 - i ends the i-th window */
+        high[i] = -high[i];
+    shortest(low, high + tails - 1, tails, -1, lo, hi);
     free(low);
     return true;
 }
 
 /* ---- watching ---- */
 
+/* What a side without a spec has. */
+static const QSpec plain = {.dtype = QT_INT8, .scope = QS_PER_HEAD, .symmetric = true, .method = "minmax"};
+
+static const QSpec *spec_of(const HeadQuant *h, int part)
+{
+    return h->spec[part] ? h->spec[part] : &plain;
+}
+
+/* Who quantizes values with one scale: those of a head as those of a tensor. */
+static const ActQuantizer *quantizer_of(const QSpec *q)
+{
+    QSpec own = *q;
+    if (own.scope == QS_PER_HEAD)
+        own.scope = QS_PER_TENSOR;
+    bool known = q->symmetric && (q->scope == QS_PER_HEAD || q->scope == QS_PER_TOKEN || q->scope == QS_PER_BLOCK);
+    return known && q->dtype != QT_FLOAT ? act_quantizer_find(&own) : NULL;
+}
+
+bool head_quant_runs(const QSpec *q)
+{
+    return quantizer_of(q) != NULL && strcmp(q->method, "minmax") == 0;
+}
+
+bool head_quant_static(const QSpec *q)
+{
+    return q->scope == QS_PER_HEAD;
+}
+
+/* Whether the attention of this Tap.linear stays float: the unit's first is told by -1. */
+static bool skips(const HeadQuant *h, int64_t linear)
+{
+    return h->skip[linear >= 0];
+}
+
 static bool wants_tap(void *self, Tap tap)
 {
     const HeadQuant *h = self;
-    return tap.layer == h->unit && tap.kind >= TAP_Q && tap.kind <= TAP_V && h->ratio[tap.kind - TAP_Q] > 0;
+    return tap.layer == h->unit && tap.kind >= TAP_Q && tap.kind <= TAP_V && h->ratio[tap.kind - TAP_Q] > 0 &&
+           head_quant_static(spec_of(h, tap.kind - TAP_Q)) && !skips(h, tap.linear);
 }
 
 static int attention_of(const HeadQuant *h, int64_t linear)
@@ -163,8 +254,10 @@ static Status fix_side(const HeadQuant *h, HeadSide *s, int part, Error *err)
     s->param = mem_array((size_t)s->heads, sizeof *s->param);
     if (!s->param)
         return error_nomem(err, "scales of heads");
+    const QSpec *q = spec_of(h, part);
+    const ActQuantizer *a = quantizer_of(q);
     for (int64_t i = 0; i < s->heads; i++)
-        s->param[i] = intquant_param(s->lo[i], s->hi[i], 8, true, h->T);
+        s->param[i] = a->param(q, s->lo[i], s->hi[i], h->T);
     free(s->lo);
     free(s->bad);
     s->lo = s->hi = NULL;
@@ -183,22 +276,72 @@ Status head_quant_fix(HeadQuant *h, Error *err)
     return ST_OK;
 }
 
+/* Heads of a part, and values of one. */
+static void shape_of(const HeadQuant *h, int part, int64_t *heads, int64_t *width)
+{
+    const ModelConfig *c = h->m->units[h->unit].cfg;
+    *heads = part ? c->kv_heads : c->heads;
+    *width = part == 2 ? c->v_dim : c->head_dim;
+}
+
+/* Every head of every row by scales of its own. */
+static void fake_dynamic(const HeadQuant *h, int part, float *x, int64_t rows, int64_t ld)
+{
+    const QSpec *q = spec_of(h, part);
+    const ActQuantizer *a = quantizer_of(q);
+    int64_t heads, width;
+    shape_of(h, part, &heads, &width);
+    for (int64_t r = 0; r < rows; r++)
+        a->rows(q, NULL, x + r * ld, heads, width, width, h->T, h->peer, x + r * ld);
+}
+
+static void fake_static(const HeadQuant *h, const HeadSide *s, int part, float *x, int64_t rows, int64_t ld)
+{
+    const QSpec *q = spec_of(h, part);
+    const ActQuantizer *a = quantizer_of(q);
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < s->heads; i++) {
+            const ActParam p = {.p = s->param[i], .lo = -INFINITY, .hi = INFINITY};
+            float *row = x + r * ld + i * s->width;
+            a->rows(q, &p, row, 1, s->width, s->width, h->T, h->peer, row);
+        }
+}
+
 static void fake_heads(void *self, int64_t linear, int part, float *x, int64_t rows, int64_t ld)
 {
     const HeadQuant *h = self;
-    const HeadSide *s = &h->side[attention_of(h, linear)][part];
-    if (!s->param)
+    if (skips(h, linear) || !(h->ratio[part] > 0))
         return;
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < s->heads; i++) {
-            float *row = x + r * ld + i * s->width;
-            intquant_fake(row, s->width, s->param[i], 8, h->T, row);
-        }
+    if (!head_quant_static(spec_of(h, part))) {
+        fake_dynamic(h, part, x, rows, ld);
+        return;
+    }
+    int at = attention_of(h, linear);
+    if (at < h->n && h->side[at][part].param)
+        fake_static(h, &h->side[at][part], part, x, rows, ld);
 }
 
 AttnForm head_quant_form(HeadQuant *h)
 {
     return (AttnForm){.replace = fake_heads, .self = h};
+}
+
+static Status fix_seen(void *self, int64_t linear, Error *err)
+{
+    HeadQuant *h = self;
+    int at = attention_of(h, linear);
+    for (int part = 0; at < h->n && part < HEAD_PARTS; part++)
+        if (h->side[at][part].samples && !h->side[at][part].param) {
+            Status st = fix_side(h, &h->side[at][part], part, err);
+            if (st != ST_OK)
+                return error_prefix(err, st, "layer %d: ", h->unit);
+        }
+    return ST_OK;
+}
+
+AttnForm head_quant_calibrating(HeadQuant *h)
+{
+    return (AttnForm){.prepare = fix_seen, .replace = fake_heads, .self = h};
 }
 
 uint64_t head_quant_bytes(const Model *m, bool channels, int samples)

@@ -33,17 +33,6 @@ static const Field svd_fields[] = {
     FIELD_END,
 };
 static const Field only_patterns[] = {FIELD_TYPE, FIELD_PATTERNS, FIELD_END};
-static const Field fa3_detail_fields[] = {
-    {.key = "fa_q", .type = F_OBJECT, .object = &qspec_object},
-    {.key = "fa_k", .type = F_OBJECT, .object = &qspec_object},
-    {.key = "fa_v", .type = F_OBJECT, .object = &qspec_object},
-    FIELD_END,
-};
-static const Object fa3_details = {.fields = fa3_detail_fields};
-static const Field fa3_fields[] = {
-    FIELD_TYPE, {.key = "qconfig", .type = F_OBJECT, .object = &qspec_object, .nullable = true}, FIELD_PATTERNS,
-    {.key = "details", .type = F_OBJECT, .object = &fa3_details, .nullable = true}, FIELD_END,
-};
 static const Field unary_fields[] = {
     FIELD_TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, FIELD_END};
 static const Field binary_fields[] = {
@@ -69,14 +58,6 @@ static const Field load_fields[] = {
     {.key = "post_offload", .type = F_BOOL},
     FIELD_END,
 };
-
-/* fa3_quant: one way of saying it. */
-static void check_fa3(Check *c, const YamlNode *map)
-{
-    const YamlNode *q = yaml_get(map, "qconfig"), *d = yaml_get(map, "details");
-    if (q && d && q->kind != YAML_NULL && d->kind != YAML_NULL)
-        check_fail(c, d, "qconfig and details exclude each other");
-}
 
 /* A side of an autoround strategy: group_size goes with per_group and with nothing else. */
 static void check_autoround_side(Check *c, const YamlNode *q)
@@ -126,7 +107,6 @@ static const KeptType kept_types[] = {
     {"float_sparse", float_sparse_fields, NULL},
     {"svd_res", svd_fields, NULL},
     {"flatquant", only_patterns, NULL},
-    {"fa3_quant", fa3_fields, check_fa3},
     {"unary_analysis", unary_fields, NULL},
     {"binary_analysis", binary_fields, NULL},
     {"binary_operator_layer_wise", operator_fields, NULL},

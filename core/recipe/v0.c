@@ -18,7 +18,7 @@ typedef struct Pair {
     const char *act_scope; /* NULL: float */
     bool act_symmetric;
     const char *act_method, *scope, *dtype, *method;
-    bool symmetric, kv_cache;
+    bool symmetric, kv_cache, attention;
     double fraction;    /* w8a8s */
     double percdamp;    /* gptq, 0: not given */
     int64_t group_size; /* per_group */
@@ -68,11 +68,13 @@ static void refuse_settings(Old *o)
         {"nonuniform", false, false, "nonuniform has no counterpart"},
         {"do_smooth", false, false, "do_smooth has no counterpart"},
         {"disable_last_linear", true, true, "disable_last_linear: false would quantize lm_head, which v1 never does"},
-        {"use_fa_quant", false, false, "use_fa_quant means fa3_quant, which this build doesn't run"},
     };
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         if (flag(o, flags[i].key, flags[i].deflt) != flags[i].want)
             refuse(o, yaml_get(o->cfg, flags[i].key), flags[i].text);
+    if (number(o, "fa_amp", 0) != 0)
+        refuse(o, yaml_get(o->cfg, "fa_amp"), "fa_amp (attentions that the run keeps in float) has no counterpart: exclude them in "
+               "fa3_quant");
     if (number(o, "pr", 1) != 1)
         refuse(o, yaml_get(o->cfg, "pr"), "pr (pruning by importance) has no counterpart");
 }
@@ -139,6 +141,9 @@ static void read_pair(Old *o, Pair *p)
     *p = (Pair){.scope = "per_channel", .dtype = w == 4 ? "int4" : "int8"};
     p->symmetric = flag(o, "w_sym", true);
     p->kv_cache = flag(o, "use_kvcache_quant", false);
+    p->attention = flag(o, "use_fa_quant", false);
+    if (p->kv_cache && p->attention)
+        refuse(o, yaml_get(o->cfg, "use_fa_quant"), "use_fa_quant and use_kvcache_quant exclude each other");
     if ((w != 8 && w != 4) || (a != 8 && a != 16)) {
         refuse(o, yaml_get(o->cfg, w != 8 && w != 4 ? "w_bit" : "a_bit"), "these bits have no counterpart");
         return;
@@ -354,6 +359,10 @@ static void translate(Check *c, const YamlNode *root, Str *out)
         str_puts(out, "    - type: 'dynamic_cache'\n      qconfig:\n        scope: 'per_channel'\n        dtype: "
                       "'int8'\n        symmetric: false\n        method: 'minmax'\n");
         check_note(c, yaml_get(o.cfg, "use_kvcache_quant"), "use_kvcache_quant: asymmetric per_channel int8");
+    }
+    if (p.attention) {
+        str_puts(out, "    - type: 'fa3_quant'\n");
+        check_note(c, yaml_get(o.cfg, "use_fa_quant"), "use_fa_quant: int8 per_head queries, keys and values");
     }
     put_rest(&o, out);
     if (o.stuck)

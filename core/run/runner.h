@@ -41,6 +41,9 @@ typedef struct LinearForm {
 /* What attention reads instead of its q, k and v (a variant's entry): of quantized attention, of a quantized cache of keys
  * and values. Not in layers of linear attention, which have no scores. Lives as long as the call that uses it. */
 typedef struct AttnForm {
+    /* [job] Between the taps of an attention's q, k and v and the first of its rows that is replaced: all rows of the pass have
+     * been seen then, in one chunk. NULL: it has nothing to do, and rows may be cut. */
+    Status (*prepare)(void *self, int64_t linear, Error *err);
     /* [worker] Changes rows of part 0: q, 1: k, 2: v in place, as they enter the score (after RoPE and norms) or the sum, one
      * head behind the other, keys and values not repeated for the query heads that share them; ld floats a row. linear:
      * the attention, as Tap.linear tells it. */

@@ -106,9 +106,11 @@ static void end_unit(PartRun *u)
 
 /* ---- rows of a chunk ---- */
 
-/* A form has to see the whole input of its linear at once. */
+/* A form has to see the whole input of its linear, or of an attention, at once. */
 static bool must_be_whole(const PartRun *u)
 {
+    if (u->ps.attn && u->ps.attn->prepare)
+        return true;
     for (int i = 0; i < u->n; i++)
         for (int k = 0; k < BLOCK_LINEARS_MAX; k++) {
             const LinearForm *f = u->block[i].lin[k].form;

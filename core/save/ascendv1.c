@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "recipe/field.h"
+#include "save/attention.h"
 #include "save/families.h"
 #include "save/pyjson.h"
 #include "save/saveout.h"
@@ -78,8 +79,9 @@ static Status edit_config(SaveOut *s, Error *err)
     const char *drop[FAMILY_KEYS_MAX + 2] = {"quantization_config"};
     Str add = {0};
     for (int i = 0; f && i < FAMILY_KEYS_MAX && f->config[i][0] && has_w4a8(s); i++) {
+        bool scaled = strcmp(f->config[i][0], "mla_quantize") == 0 && (attention_kinds(s->plan->changes) & ATTENTION_STATIC);
         drop[i + 1] = f->config[i][0]; /* what a source says of itself */
-        str_printf(&add, "%s\"%s\": \"%s\"", i ? ",\n  " : "", f->config[i][0], f->config[i][1]);
+        str_printf(&add, "%s\"%s\": \"%s\"", i ? ",\n  " : "", f->config[i][0], scaled ? "w8a8" : f->config[i][1]);
     }
     Status st = add.oom ? error_nomem(err, "config.json")
                         : save_edit_config(s, drop, add.len ? str_text(&add) : NULL, false, err);
@@ -87,30 +89,58 @@ static Status edit_config(SaveOut *s, Error *err)
     return st;
 }
 
+/* Each is followed by a comma, as the tensors are. */
+static void put_entries(const SaveOut *s, size_t *at, size_t to, Str *out)
+{
+    Str own = {0};
+    save_put_entries(s, at, to, ",\n    ", &own);
+    if (own.len)
+        str_printf(out, "%s,", str_text(&own) + 1);
+    out->oom = out->oom || own.oom;
+    str_free(&own);
+}
+
+/* What the peer's adapters of sparse attention add. */
+static void put_indexer(const SaveOut *s, Str *out)
+{
+    const SaveFamily *f = save_family_of(s->plan);
+    const char *key, *json;
+    bool turned = save_changes_note_at(s->plan->changes, SAVE_OPTIONAL, 0, &key, &json);
+    if (f && f->indexer && (turned || !f->indexer_turned) && (attention_kinds(s->plan->changes) & ATTENTION_TOKEN))
+        str_puts(out, ",\n    \"indexer_quant_type\": \"INT8_DYNAMIC\"");
+}
+
 static Status documents(SaveOut *s, Error *err)
 {
     Str out = {0};
     char name[256];
-    bool cache = false;
+    bool cache = false, attention = false;
+    size_t item = 0;
     save_description_name(s, name);
     str_putc(&out, '{');
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
+        put_entries(s, &item, (size_t)t->item, &out);
         if (t->own || !t->label)
             continue;
         str_puts(&out, "\n    ");
         pyjson_string(&out, t->name, strlen(t->name));
         str_printf(&out, ": \"%s\",", t->label);
         cache = cache || strcmp(t->label, s->format->cache_label) == 0;
+        attention = attention || strcmp(t->label, ATTENTION_LABEL) == 0;
     }
+    put_entries(s, &item, s->walk.n, &out);
     if (cache)
         str_puts(&out, "\n    \"kv_cache_type\": \"C8\",\n    \"kv_quant_type\": \"C8\",");
+    if (attention)
+        str_puts(&out, "\n    \"fa_quant_type\": \"FAKQuant\",");
     str_printf(&out, "\n    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"%s\",\n    \"metadata\": ",
                model_type_of(s));
     Status st = save_put_notes(s, SAVE_METADATA, &out, err);
     str_printf(&out, ",\n    \"group_size\": %lld,\n    \"optional\": ", (long long)group_size_of(s));
     if (st == ST_OK)
         st = save_put_notes(s, SAVE_OPTIONAL, &out, err);
+    put_indexer(s, &out);
     str_puts(&out, "\n}");
     if (st == ST_OK)
         st = save_document(s, name, &out, err);
@@ -118,6 +148,13 @@ static Status documents(SaveOut *s, Error *err)
     RETURN_IF_ERROR(st);
     RETURN_IF_ERROR(save_side_files(s, false, err));
     return edit_config(s, err);
+}
+
+static Status refuse(const SavePlan *plan, Error *err)
+{
+    const SaveMade *t = attention_with(plan->changes, QT_MXFP8);
+    return !t ? ST_OK : error_set(err, ST_DATA, "ascendv1_saver has no word for attention in MXFP8 ('%s', fa3_quant): use "
+                                  "mindie_format_saver, or mxfp4", t->name);
 }
 
 static const Field fields[] = {FIELD_SAVER, {.key = "ext", .type = F_MAP}, FIELD_END};
@@ -130,7 +167,8 @@ const SaveFormat saver_ascendv1 = {
     .weights = "quant_model_weights",
     .description = "quant_model_description",
     .labels = true,
-    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_ROTATIONS | SAVES_MODULES,
+    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_ROTATIONS | SAVES_MODULES | SAVES_ATTENTION,
+    .refuse = refuse,
     .parts = parts,
     .cache_label = "C8",
     .documents = documents,

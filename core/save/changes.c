@@ -89,10 +89,16 @@ Status save_changes_norm_bias(SaveChanges *c, const TensorInfo *norm, Error *err
     return ST_OK;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return !a == !b && (!a || strcmp(a, b) == 0);
+}
+
 static bool same_made(const SaveMade *a, const SaveMade *b)
 {
-    bool same = a->linear == b->linear && a->layer == b->layer && a->ndim == b->ndim && a->unlisted == b->unlisted
-                && !a->file == !b->file && (!a->file || strcmp(a->file, b->file) == 0);
+    bool same = a->linear == b->linear && a->layer == b->layer && a->ndim == b->ndim && a->int8 == b->int8
+                && a->unlisted == b->unlisted && same_text(a->file, b->file) && same_text(a->label, b->label)
+                && same_text(a->entry, b->entry);
     for (int d = 0; d < a->ndim && same; d++)
         same = a->shape[d] == b->shape[d];
     return same;
@@ -106,7 +112,9 @@ Status save_changes_made(SaveChanges *c, const SaveMade *t, Error *err)
     SaveMade own = *t;
     own.name = arena_strdup(&c->strings, t->name);
     own.file = t->file ? arena_strdup(&c->strings, t->file) : NULL;
-    if (!own.name || (t->file && !own.file) || !mem_grow(&c->made, &c->made_cap, c->nmade + 1, sizeof *c->made)
+    own.label = t->label ? arena_strdup(&c->strings, t->label) : NULL;
+    own.entry = t->entry ? arena_strdup(&c->strings, t->entry) : NULL;
+    if (!own.name || (t->file && !own.file) || (t->label && !own.label) || (t->entry && !own.entry) || !mem_grow(&c->made, &c->made_cap, c->nmade + 1, sizeof *c->made)
         || !map_add(&c->made_of, own.name, strlen(own.name), (int64_t)c->nmade, NULL))
         return error_nomem(err, "the plan");
     c->made[c->nmade++] = own;

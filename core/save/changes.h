@@ -9,13 +9,16 @@
  * is told twice is told once. The values come with the run: from the overlay, or as gifts (process/processor.h). */
 typedef struct SaveChanges SaveChanges;
 
-/* A tensor that processors make: float32, given while its layer is written. */
+/* A tensor that processors make, given while its layer is written; or, in its place, an entry of the description alone. */
 typedef struct SaveMade {
     const char *name;    /* "model.layers.0.self_attn.o_proj.heads_rotation" */
     int64_t linear;      /* written behind this linear's tensors; -1: where its name stands in the family's order */
     int layer;           /* given with this unit; -1: with the first, and written behind the layers */
+    bool int8;           /* of whole numbers, stored as such; else float32 */
     int ndim;
     int64_t shape[TENSOR_MAX_DIMS];
+    const char *label;   /* in the description, of what an attention reads (attention.h); NULL: FLOAT */
+    const char *entry;   /* there is no tensor, but this under its name in the description, of an attention too */
     const char *file;    /* a file of its own below the target ("optional/quarot.safetensors"): one that engines can do
                           * without. NULL: among the weights, without which the model is another */
     bool unlisted;       /* the peer's description has no entry for it */
@@ -27,6 +30,10 @@ typedef enum SaveNote { SAVE_METADATA, SAVE_OPTIONAL, SAVE_NOTES } SaveNote;
 /* The model outlives it. */
 Status save_changes_new(SaveChanges **out, const Model *m, Error *err);
 void save_changes_free(SaveChanges *c);
+static inline DType save_made_dtype(const SaveMade *t)
+{
+    return t->int8 ? DT_I8 : DT_F32;
+}
 
 /* ---- for promises; strings are copied ---- */
 

@@ -9,6 +9,8 @@
 static const SaveFamily families[] = {
     {.model_type = "kimi_k2", .named = "Kimi-K2", .config = {W4A8_EXPERTS}},
     {.model_type = "deepseek_v3", .config = {{"mtp_quantize", "w8a8_dynamic"}, W4A8_EXPERTS}},
+    {.model_type = "deepseek_v32", .indexer = true},
+    {.model_type = "glm_moe_dsa", .indexer = true, .indexer_turned = true},
     {.model_type = "minimax_m2", .router_wide = true},
     {.model_type = "longcat_flash", .router_wide = true},
 };

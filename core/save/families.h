@@ -12,6 +12,9 @@ typedef struct SaveFamily {
     /* Members of config.json of a model with a linear in W4A8_DYNAMIC: inference engines read from them how attention
      * and experts are quantized. */
     const char *config[FAMILY_KEYS_MAX][2];
+    /* The description says how an indexer is quantized where attention has scales for each token; turned: only of a model
+     * that was rotated. */
+    bool indexer, indexer_turned;
     bool router_wide;       /* --compat peer: a router is written as float32, with e_score_correction_bias, which of
                              * other families is a buffer and left out */
 } SaveFamily;

@@ -41,7 +41,8 @@ enum {
     SAVES_BIASES = 1,       /* of norms and linears that have none in the family's code */
     SAVES_INPUT_SCALES = 2, /* non-fusion */
     SAVES_ROTATIONS = 4,    /* of a linear's input, and what lies in a file of its own */
-    SAVES_MODULES = 8       /* a matrix under a module's own name */
+    SAVES_MODULES = 8,      /* a matrix under a module's own name */
+    SAVES_ATTENTION = 16    /* attention that reads quantized queries, keys and values (attention.h) */
 };
 
 /* A saver: the one row that says everything of its format. */

@@ -3,6 +3,7 @@
 
 #include "base/ascii.h"
 #include "recipe/field.h"
+#include "save/attention.h"
 #include "save/pyjson.h"
 #include "save/saveout.h"
 
@@ -51,13 +52,20 @@ static Status documents(SaveOut *s, Error *err)
     char name[256];
     const char *type = type_of(s);
     Str out = {0};
+    size_t item = 0;
+    bool told = false;
     save_description_name(s, name);
     for (size_t i = 0; i < s->layout.n; i++) {
         const OutTensor *t = &s->layout.t[i];
+        save_put_entries(s, &item, (size_t)t->item, ",\n    ", &out);
         str_puts(&out, i ? ",\n    " : "{\n    ");
         pyjson_string(&out, t->name, strlen(t->name));
         str_printf(&out, ": \"%s\"", t->label);
+        bool attention = strcmp(t->label, ATTENTION_LABEL) == 0;
+        str_puts(&out, attention && !told ? ",\n    \"fa_quant_type\": \"FAKQuant\"" : "");
+        told = told || attention;
     }
+    save_put_entries(s, &item, s->walk.n, ",\n    ", &out);
     if (type)
         str_printf(&out, ",\n    \"model_quant_type\": \"%s\"", type);
     str_puts(&out, "\n}");
@@ -79,7 +87,7 @@ const SaveFormat saver_mindie = {
     .description = "quant_model_description",
     .code_only = true,
     .labels = true,
-    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_MODULES,
+    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_MODULES | SAVES_ATTENTION,
     .suffix = suffix_of,
     .parts = parts,
     .documents = documents,

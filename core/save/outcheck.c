@@ -14,6 +14,7 @@
 #include "io/file.h"
 #include "io/journal.h"
 #include "io/json.h"
+#include "save/attention.h"
 #include "save/manifest.h"
 #include "save/outcheck_impl.h"
 #include "save/store.h"
@@ -258,6 +259,7 @@ void outcheck_free(OutCheck *o)
     free(o->index);
     free(o->description);
     free(o->labels);
+    free(o->attention);
     map_free(&o->where);
     map_free(&o->label);
     arena_free(&o->names);
@@ -384,6 +386,12 @@ static Status take_label(void *ctx, const char *key, size_t key_len, const char 
         || !map_add(&o->label, name, key_len, (int64_t)o->nlabels, NULL))
         return error_nomem(err, "the description");
     o->labels[o->nlabels++] = label;
+    if (str_ends_with(name, ATTENTION_TYPE)) {
+        if (!mem_grow(&o->attention, &o->attention_cap, o->nattentions + 1, sizeof *o->attention))
+            return error_nomem(err, "the description");
+        o->attention[o->nattentions++] = name;
+        return ST_OK;
+    }
     int file;
     if (!out_tensor(o, name, &file))
         out_tell(o, true, NULL, name, "is missing: the description has it as %s", label);

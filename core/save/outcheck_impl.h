@@ -27,6 +27,8 @@ struct OutCheck {
     Map label;         /* tensor -> index into labels */
     const char **labels;
     size_t nlabels, labels_cap;
+    const char **attention; /* names of the entries that say what an attention reads (attention.h) */
+    size_t nattentions, attention_cap;
     char **index, **description; /* paths of these documents */
     size_t nindex, index_cap, ndescription, description_cap;
     Loader *loader;    /* compressed-tensors */
@@ -49,6 +51,13 @@ const char *out_label(const OutCheck *o, const char *name);
 
 /* outlinear.c: every linear against its label, or against the group that a loader puts it in. */
 Status out_linears(OutCheck *o, Error *err);
+
+/* And whether a scale's values, which it reads, are above 0. */
+Status out_check_scale(OutCheck *o, const TensorInfo *t, Error *err);
+
+/* outattention.c: the entries of attentions; a tensor that is labelled as one's. */
+void out_attentions(OutCheck *o);
+Status out_attention_tensor(OutCheck *o, const TensorInfo *t, Error *err);
 
 /* outshape.c: what config.json asks for, once out_linears has told codes from floats. */
 Status out_shapes(OutCheck *o, Error *err);

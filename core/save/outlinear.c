@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "math/convert.h"
 #include "model/check.h"
+#include "save/attention.h"
 #include "save/dequant.h"
 #include "save/outcheck_impl.h"
 
@@ -72,7 +73,7 @@ static double scale_at(const TensorInfo *t, const void *data, int64_t i)
     }
 }
 
-static Status check_scale(OutCheck *o, const TensorInfo *t, Error *err)
+Status out_check_scale(OutCheck *o, const TensorInfo *t, Error *err)
 {
     int file;
     (void)out_tensor(o, t->name, &file);
@@ -143,7 +144,7 @@ static Status check_part(OutCheck *o, const Module *m, const QPart *p, Error *er
                  want);
         return ST_OK;
     }
-    return role_of(p->kind) == OUT_SCALE ? check_scale(o, t, err) : ST_OK;
+    return role_of(p->kind) == OUT_SCALE ? out_check_scale(o, t, err) : ST_OK;
 }
 
 /* ---- by label ---- */
@@ -225,7 +226,7 @@ static Status check_cache(OutCheck *o, const TensorInfo *t, Error *err)
         out_tell(o, true, t, t->name, "is no vector of floats, C8 wants one");
         return ST_OK;
     }
-    return scale ? check_scale(o, t, err) : ST_OK;
+    return scale ? out_check_scale(o, t, err) : ST_OK;
 }
 
 /* ---- by group ---- */
@@ -334,7 +335,7 @@ static Status check_input(OutCheck *o, const TensorInfo *t, bool *is, Error *err
     if (scale && (t->ndim != 1 || !is_float(t->dtype)))
         out_tell(o, true, t, t->name, "is no vector of floats, which multiplies an input");
     else if (scale)
-        return check_scale(o, t, err);
+        return out_check_scale(o, t, err);
     return ST_OK;
 }
 
@@ -350,7 +351,10 @@ static Status check_rest(OutCheck *o, const TensorInfo *t, bool claimed, Error *
         out_tell(o, true, t, t->name, "has no entry in the description");
     else if (!claimed && o->f->cache_label && strcmp(label, o->f->cache_label) == 0)
         return check_cache(o, t, err);
-    else if (!claimed && strcmp(label, "FLOAT") != 0)
+    else if (!claimed && strcmp(label, ATTENTION_LABEL) == 0 && (o->f->holds & SAVES_ATTENTION)) {
+        claim(o, t, str_ends_with(t->name, "scale") ? OUT_SCALE : OUT_OTHER);
+        return out_attention_tensor(o, t, err);
+    } else if (!claimed && strcmp(label, "FLOAT") != 0)
         out_tell(o, true, t, t->name, "is %s in the description, but part of no linear", label);
     return ST_OK;
 }
@@ -369,6 +373,7 @@ Status out_linears(OutCheck *o, Error *err)
                 RETURN_IF_ERROR(check_weight(o, checkpoint_at(o->file[f].c, i), err));
     if (o->f->labels && !o->ndescription)
         return ST_OK;
+    out_attentions(o);
     for (int f = 0; f < o->files; f++)
         for (int64_t i = 0; i < checkpoint_count(o->file[f].c); i++)
             RETURN_IF_ERROR(check_rest(o, checkpoint_at(o->file[f].c, i), o->file[f].claimed[i], err));

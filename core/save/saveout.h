@@ -58,6 +58,8 @@ Status save_check_changes(const SaveFormat *f, const SavePlan *plan, Error *err)
 Status save_out_tensor(void *self, const SaveValues *v, Error *err);
 /* ST_INTERNAL when a tensor of the layer was promised and did not come whole; ST_DATA for what came without a promise. */
 Status save_check_given(const SaveOut *s, int layer, Error *err);
+/* Entries of the description without a tensor: those of items [*at, to) of the walk, each behind `sep`. */
+void save_put_entries(const SaveOut *s, size_t *at, size_t to, const char *sep, Str *out);
 /* An object of the description, as a member's value: "{}" without notes. */
 Status save_put_notes(const SaveOut *s, SaveNote where, Str *out, Error *err);
 

@@ -107,8 +107,16 @@ static Status check_rotations(const SaveFormat *f, const SavePlan *plan, Error *
     return ST_OK;
 }
 
+/* Whether it is of an attention's queries, keys or values. */
+static bool is_attention(const SaveMade *t)
+{
+    return t->entry || t->label;
+}
+
 bool save_holds(const SaveFormat *f, const SaveMade *t)
 {
+    if (is_attention(t))
+        return f->holds & SAVES_ATTENTION;
     return f->holds & (t->linear < 0 && !t->file ? SAVES_MODULES : SAVES_ROTATIONS);
 }
 
@@ -121,6 +129,9 @@ static Status check_made(const SaveFormat *f, const SavePlan *plan, Error *err)
                              "say: leave it out of one of the two", plan->model->linears[t->linear].name);
         if (save_holds(f, t))
             continue;
+        if (is_attention(t))
+            return error_set(err, ST_DATA, "%s can't write attention that reads quantized queries, keys and values ('%s', "
+                             "fa3_quant): use ascendv1_saver", f->type, t->name);
         if (!t->file || plan->peer)
             return error_set(err, ST_DATA, "%s can't write '%s'%s: use ascendv1_saver, or leave '%s' out", f->type, t->name,
                              t->file ? "" : ", which is applied at run time",
@@ -230,7 +241,8 @@ Status save_check_given(const SaveOut *s, int layer, Error *err)
         RETURN_IF_ERROR(check_rotation(s->format, s->plan, i, err));
     for (size_t i = 0; i < s->walk.n; i++) {
         const SaveItem *it = &s->walk.items[i];
-        if (it->kind != SI_MADE || (it->layer < 0 ? 0 : it->layer) != layer || !save_holds(s->format, it->made))
+        if (it->kind != SI_MADE || (it->layer < 0 ? 0 : it->layer) != layer || !save_holds(s->format, it->made)
+            || it->made->entry)
             continue;
         int64_t want = 1;
         for (int d = 0; d < it->made->ndim; d++)
@@ -242,6 +254,19 @@ Status save_check_given(const SaveOut *s, int layer, Error *err)
 }
 
 /* ---- the description ---- */
+
+void save_put_entries(const SaveOut *s, size_t *at, size_t to, const char *sep, Str *out)
+{
+    for (; *at < to; ++*at) {
+        const SaveItem *it = &s->walk.items[*at];
+        if (it->kind != SI_MADE || !it->made->entry || !save_holds(s->format, it->made))
+            continue;
+        str_puts(out, sep);
+        pyjson_string(out, it->name, strlen(it->name));
+        str_puts(out, ": ");
+        pyjson_string(out, it->made->entry, strlen(it->made->entry));
+    }
+}
 
 Status save_put_notes(const SaveOut *s, SaveNote where, Str *out, Error *err)
 {

@@ -216,10 +216,10 @@ static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Save
 static Status add_made(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
 {
     const SaveMade *t = it->made;
-    if (!save_holds(s->format, t))
+    if (!save_holds(s->format, t) || t->entry)
         return ST_OK;
-    const char *label = t->unlisted && s->plan->peer ? NULL : "FLOAT";
-    RETURN_IF_ERROR(layout_add(l, it->name, "", DT_F32, t->ndim, t->shape, label, item, 0, err));
+    const char *label = t->unlisted && s->plan->peer ? NULL : t->label ? t->label : "FLOAT";
+    RETURN_IF_ERROR(layout_add(l, it->name, "", save_made_dtype(t), t->ndim, t->shape, label, item, 0, err));
     l->t[l->n - 1].own = t->file;
     return ST_OK;
 }

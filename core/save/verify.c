@@ -23,7 +23,7 @@ typedef struct Output {
     size_t nfiles, cap;
     Map where;       /* name -> file * 2^32 + index */
     Map labels;      /* name -> index into label */
-    char (*label)[24];
+    char (*label)[48];
     size_t nlabels, labels_cap;
     bool described;
     uint8_t **used;  /* [nfiles][tensors] */
@@ -72,7 +72,7 @@ static Status take_label(void *ctx, const char *key, size_t key_len, const char 
         return ST_OK; /* metadata and the like */
     if (!mem_grow(&o->label, &o->labels_cap, o->nlabels + 1, sizeof *o->label))
         return error_nomem(err, "the description");
-    snprintf(o->label[o->nlabels], sizeof o->label[0], "%.*s", (int)(n - 2 < 23 ? n - 2 : 23), v + 1);
+    snprintf(o->label[o->nlabels], sizeof o->label[0], "%.*s", (int)(n - 2 < 47 ? n - 2 : 47), v + 1);
     const char *kept = arena_strndup(&o->names, key, key_len);
     if (!kept || !map_add(&o->labels, kept, key_len, (int64_t)o->nlabels, NULL))
         return error_nomem(err, "the description");
@@ -294,7 +294,7 @@ static Status verify_linear(Output *o, const SaveItem *it, Error *err)
     const Checkpoint *c;
     const TensorInfo *t = find(o, name, &c);
     bool raw = t && dtype_plain(t->dtype);
-    snprintf(row->label, sizeof row->label, "%s", o->described ? at >= 0 ? o->label[at] : "?" : raw ? "FLOAT" : "INT8");
+    snprintf(row->label, sizeof row->label, "%.23s", o->described ? at >= 0 ? o->label[at] : "?" : raw ? "FLOAT" : "INT8");
     if (!t) {
         problem(o, "'%s' is missing", name);
         row->error = NAN;
@@ -332,8 +332,15 @@ static void verify_made(Output *o, const SaveFormat *f, const SaveItem *it)
     const Checkpoint *c;
     if (it->made->file || !save_holds(f, it->made))
         return;
+    if (it->made->entry) {
+        int64_t at = map_get(&o->labels, it->name, strlen(it->name), -1);
+        if (at < 0 || strcmp(o->label[at], it->made->entry) != 0)
+            problem(o, "the description has '%s' as %s, expected %s", it->name, at < 0 ? "nothing" : o->label[at],
+                    it->made->entry);
+        return;
+    }
     const TensorInfo *t = find(o, it->name, &c);
-    bool fits = t && t->dtype == DT_F32 && t->ndim == it->made->ndim;
+    bool fits = t && t->dtype == save_made_dtype(it->made) && t->ndim == it->made->ndim;
     for (int d = 0; fits && d < t->ndim; d++)
         fits = t->shape[d] == it->made->shape[d];
     if (!t)

@@ -28,6 +28,7 @@ typedef struct GuideRow {
     GuideKind kind;
     RecipeChange change;        /* GUIDE_VARY */
     const char *processor;      /* type that change.front puts in, NULL: none */
+    const char *with;           /* .aside but for a recipe with this processor; NULL: for any */
     const char *aside;          /* why it is not run with its step, only by itself; NULL: it is */
     const char *layers;         /* GUIDE_FLOAT: kind of linear, "down_proj" */
     const char *const *metrics; /* GUIDE_ANALYZE: NULL-terminated */
@@ -92,6 +93,8 @@ int guide_count(void);
 /* Entry i as it is to be tried now; cached. Never NULL; state GUIDE_MISSING or GUIDE_LATER with a reason where it can't be. */
 const Candidate *guide_candidate(Session *s, Guide *g, int i);
 void candidate_free(Candidate *c);
+/* Whether a recipe has a processor of this type. */
+bool guide_has_processor(const Recipe *r, const char *type);
 /* The same of an entry that smooths where what smooths already stays, behind it; freed with candidate_free. ST_USAGE for others. */
 Status guide_beside(Session *s, int i, Candidate *out, Error *err);
 /* Levels[nlinears] without rule i, which sends to float; false: it is no such rule, or changes nothing, or there is no memory. */

@@ -33,8 +33,7 @@ static bool built(const char *processor)
     return false;
 }
 
-/* Whether a recipe has a processor of this type. */
-static bool has_processor(const Recipe *r, const char *type)
+bool guide_has_processor(const Recipe *r, const char *type)
 {
     for (int i = 0; i < recipe_stages(r); i++)
         for (int u = 0; u < recipe_stage(r, i)->nunits; u++) {
@@ -127,7 +126,7 @@ static Status try_vary(Session *s, const GuideRow *row, bool beside, Candidate *
         CANNOT(c, GUIDE_MISSING, "this build does not run %s", row->processor);
         return ST_OK;
     }
-    if (row->processor && !row->change.instead && has_processor(s->recipe, row->processor)) {
+    if (row->processor && !row->change.instead && guide_has_processor(s->recipe, row->processor)) {
         CANNOT(c, GUIDE_HAS, "the open recipe has %s", row->processor);
         return ST_OK;
     }

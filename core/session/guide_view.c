@@ -265,7 +265,8 @@ static void view_candidate(Session *s, Guide *g, int i, const Measured *now, Gui
             phrase_set(&it->reason, "that was before %s came in: guide again (m) measures it against what is open", last_applied(g));
         else if (it->state == GUIDE_TODO)
             phrase_set(&it->reason, "what was found is of another set: guide run measures this one");
-    } else if (it->state == GUIDE_TODO && guide_rows[i].aside) {
+    } else if (it->state == GUIDE_TODO && guide_rows[i].aside
+               && !(guide_rows[i].with && guide_has_processor(s->recipe, guide_rows[i].with))) {
         it->state = GUIDE_LATER;
         phrase_set(&it->reason, "%s", guide_rows[i].aside);
     }

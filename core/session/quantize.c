@@ -299,6 +299,7 @@ Status session_quantize_outline(Session *s, const QuantizeOptions *o, QuantizeOu
     RETURN_IF_ERROR(prepare(s, o, true, &j, &out->caches, err));
     const QuantizeJob *q = &j->quantize;
     out->needs_data = q->needs_data;
+    out->nattention = attention_count(q->changes, out->attention);
     Status st = ST_OK;
     for (int i = 0; i < q->nsavers && st == ST_OK; i++) {
         out->saver[i].type = q->saver[i]->type;

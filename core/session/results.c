@@ -321,6 +321,7 @@ static Digest end_setting(const Session *s, const Recipe *r, Hasher *h)
         Digest order = work_order(&work);
         hasher_bytes(h, order.b, sizeof order.b);
     }
+    work_hash_attention(r, h);
     return hasher_end(h);
 }
 

@@ -14,6 +14,7 @@
 #include "recipe/pattern.h"
 #include "recipe/recipe.h"
 #include "recipe/runtime.h"
+#include "save/attention.h"
 #include "save/format.h"
 #include "save/target.h"
 #include "save/verify.h"
@@ -624,6 +625,8 @@ typedef struct QuantizeOutline {
     SaveTarget target;     /* what is there, and what would become of it */
     bool needs_data;       /* calibration texts are run through the model */
     int caches;            /* attentions whose keys and values get scales (C8) */
+    AttentionCount attention[ATTENTION_TYPES_MAX]; /* those that read quantized queries, keys or values (FAQuant) */
+    int nattention;
 } QuantizeOutline;
 /* Everything that can be refused before the first layer is refused here: ST_DATA for what the recipe or a saver can't
  * express (every reason is in the log), ST_IO or ST_USAGE for the target. */

@@ -8,5 +8,5 @@ seconds=80
 shim=${SLIMSCOPE%/*}/tests/faultshim.so
 PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py --budget $seconds "$SLIMSCOPE" "$shim" >"$tmp/tap"
 relay "$tmp/tap"
-is 11 "$tap_n" "every case was tried"
+is 12 "$tap_n" "every case was tried"
 finish

@@ -23,5 +23,6 @@ told "multipliers of inputs" "" "{type: iter_smooth, enable_subgraph_type: [non-
 told "a head of its own, and the rotation" "" "{type: quarot}, $tokens"
 told "rotations of inputs" "" "{type: quarot, online: true, max_tp_size: 2, down_proj_online_layers: [0, 3], export_extra_info: false}, $tokens"
 told "scales of the cache" "" "{type: dynamic_cache, qconfig: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}, $fixed"
+told "scales of heads" "" "{type: fa3_quant, details: {fa_q: {scope: per_head, dtype: int8, symmetric: true, method: minmax}, fa_v: {scope: per_head, dtype: fp8_e4m3, symmetric: true, method: minmax}}}, $tokens"
 told "scales of the cache in the model's type" "--compat peer" "{type: dynamic_cache, qconfig: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}"
 finish

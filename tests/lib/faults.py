@@ -24,6 +24,14 @@ GPTQ = "tests/golden/formats/w8a16_pergroup_gptq/config.yaml"
 MODEL = "lab_models/demo"
 DATA = ["--threads", "1", "--seq-len", "16", "--max-samples", "1"]
 IDS = '{"input_ids":[11,56,30,21,14,27,8,16,9,3]}\n'
+ATTENTION = """apiversion: modelslim_v1
+spec:
+  dataset: ids.jsonl
+  process:
+  - {type: fa3_quant, details: {fa_q: {dtype: int8, scope: per_head, symmetric: true, method: minmax}}}
+  - {type: dynamic_cache, qconfig: {dtype: int8, scope: per_channel, symmetric: true, method: minmax}, include: ['*.0.*']}
+  save: [{type: ascendv1_saver}]
+"""
 TEXT = '{"inputs_pretokenized": "A short text, to be measured."}\n'
 SCRIPT = """calib {tmp}/ids.jsonl
 eval {tmp}/text.jsonl
@@ -99,6 +107,8 @@ CASES = [
                    "{work}/model", "--verify"]),
     Case("quant-gptq", ["quant", "--model_path", MODEL, *DATA, "--config_path", "{tmp}/gptq.yaml", "--save_path",
                         "{work}/model"]),
+    Case("quant-attention", ["quant", "--model_path", MODEL, *DATA, "--config_path", "{tmp}/attention.yaml", "--save_path",
+                             "{work}/model", "--verify"]),
     Case("tokenize", ["tokenize", "--model_path", "tests/golden/tokenizers/gemma", "--text", "A short text"]),
     Case("tokenize-folder", ["tokenize", "--model_path", "tests/golden/tokenizers_own/gpt2", "--text", "A short text"]),
     Case("session", ["shell", MODEL], stdin=SCRIPT),
@@ -114,6 +124,7 @@ class Runner:
         self.program, self.shim, self.tmp = os.path.abspath(program), os.path.abspath(shim), tmp
         self.put("ids.jsonl", IDS)
         self.put("text.jsonl", TEXT)
+        self.put("attention.yaml", ATTENTION)
         for name, path, wide, narrow in (("static.yaml", STATIC, "", ""), ("gptq.yaml", GPTQ, "- '*'", "- '*.0.*'")):
             with open(path, encoding="utf-8") as f:
                 self.put(name, re.sub(r"dataset: .*", "dataset: ids.jsonl", f.read()).replace(wide, narrow))

@@ -114,6 +114,7 @@ static void good_document(void **state)
 #define VLM "apiversion: multimodal_vlm_modelslim_v1\nspec:\n  dataset: x\n"
 #define SD "apiversion: multimodal_sd_modelslim_v1\nspec:\n  dataset: x\n"
 #define CONVERT "apiversion: modelslim_convert\nspec:\n  src: x\n"
+#define FA(type, scope_of) "dtype: " type ", scope: " scope_of ", symmetric: true, method: minmax"
 #define PROCESS(p) "apiversion: modelslim_v1\nspec:\n  process:\n    - " p "\n"
 
 #define MX4(method) "scope: per_block, dtype: mxfp4, symmetric: true, method: " method
@@ -241,6 +242,13 @@ static const struct {
     {PROCESS("{type: svd_res, rank: 0}"), "rank: must lie in"},
     {PROCESS("{type: flatquant, knob: 1}"), "knob: unknown key"},
     {PROCESS("{type: fa3_quant}"), NULL},
+    {PROCESS("{type: fa3_quant, qconfig: null, details: null}"), NULL},
+    {PROCESS("{type: fa3_quant, details: {fa_v: {" FA("int8", "per_head") "}}}"), NULL},
+    {PROCESS("{type: fa3_quant, qconfig: {" FA("int8", "per_head") "}, details: {fa_v: {" FA("int8", "per_head") "}}}"),
+     "qconfig and details exclude each other"},
+    {PROCESS("{type: fa3_quant, details: {fa_q: null}}"), "details.fa_q: must be a mapping"},
+    {PROCESS("{type: fa3_quant, details: {fa_p: {" FA("int8", "per_head") "}}}"), "details.fa_p: unknown key"},
+    {PROCESS("{type: fa3_quant, ratio: 0.9}"), "ratio: unknown key"},
     {PROCESS("{type: kv_smooth, smooth_factor: 0}"), "smooth_factor: must lie"},
     {PROCESS("{no: type}"), "type is missing"},
     {"apiversion: modelslim_v1\nspec: {prior: [{process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]}]}\n",
@@ -297,6 +305,12 @@ static const struct {
     {SAVE("1.5"), "part_file_size 1.5: the peer takes whole numbers only", false},
     {PROCESS("{type: dynamic_cache, qconfig: {scope: per_token, dtype: int8, symmetric: true, method: minmax}}"),
      "dynamic_cache runs with per_channel int8 minmax", true},
+    {PROCESS("{type: fa3_quant, details: {}}"), "details names none of fa_q, fa_k and fa_v", true},
+    {PROCESS("{type: fa3_quant, qconfig: {" FA("int8", "per_channel") "}}"),
+     "fa3_quant runs with per_head or per_token int8 or fp8_e4m3 and per_block mxfp4 or mxfp8", true},
+    {PROCESS("{type: fa3_quant, qconfig: {" FA("mxfp4", "per_token") "}}"), "not with per_token mxfp4 minmax", true},
+    {PROCESS("{type: fa3_quant, details: {fa_k: {dtype: int8, scope: per_token, symmetric: false, method: minmax}}}"),
+     "not with per_token int8 asymmetric minmax", true},
     {PROCESS("{type: svd_res}"), "processor 'svd_res': kept", true},
     {"apiversion: modelslim_v1\nspec: {runner: dp_layer_wise}\n", "run as layer_wise here", false},
     {"apiversion: modelslim_v1\nspec: {prior: [{process: []}]}\n", "prior stages aren't run", true},

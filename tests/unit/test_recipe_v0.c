@@ -145,6 +145,10 @@ static void caches_and_smoothing(void **state)
     assert_true(recipe_saver(r, 0)->part_file_size == 0); /* absent: one file */
     assert_string_equal(recipe_dataset(r), "teacher_qualification.jsonl");
     recipe_free(r);
+    r = parse(V0("mm_tensor: false, use_fa_quant: true, fa_amp: 0"));
+    assert_true(recipe_can_run(r, NULL));
+    assert_string_equal(recipe_stage(r, 0)->units[1].steps[0].type, "fa3_quant");
+    recipe_free(r);
     r = parse(V0("mm_tensor: false") "  anti_cfg: {anti_method: m6, flex_config: {alpha: 0.75, beta: 1e-5}, "
                                      "disable_anti_names: [a.b]}\n  anti_dataset: x.jsonl\n");
     assert_true(recipe_can_run(r, NULL));
@@ -169,7 +173,8 @@ static const struct {
     {V0("mm_tensor: false, is_lowbit: true"), "is_lowbit has no counterpart for these bits"},
     {V0("mm_tensor: false, pr: 0.5"), "pr (pruning"},
     {V0("mm_tensor: false, do_smooth: true"), "do_smooth has no counterpart"},
-    {V0("mm_tensor: false, use_fa_quant: true"), "use_fa_quant means fa3_quant"},
+    {V0("mm_tensor: false, use_fa_quant: true, fa_amp: 2"), "fa_amp (attentions"},
+    {V0("mm_tensor: false, use_fa_quant: true, use_kvcache_quant: true"), "exclude each other"},
     {V0("mm_tensor: false, disable_last_linear: false"), "would quantize lm_head"},
     {V0("mm_tensor: false, disable_names: x"), "calib_cfg.disable_names is no list"},
     {V0("mm_tensor: false, disable_names: [1]"), "calib_cfg.disable_names.0 is no text"},

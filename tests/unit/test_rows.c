@@ -231,6 +231,7 @@ static const Tested archs[] = {
 static const Tested processors[] = {
     {"linear_quant", "test_pipeline.c", "flow_equals_the_recorded_one"},
     {"dynamic_cache", "test_sink_save.c", "ours_remembers_every_sample_of_a_cache"},
+    {"fa3_quant", "test_fa3_quant.c", "every_family_reads_what_plain_loops_make"},
     {"kv_smooth", "test_kv_smooth.c", "recordings_are_reproduced"},
     {"iter_smooth", "test_smooth.c", "recordings_are_reproduced"},
     {"smooth_quant", "test_smooth.c", "recordings_are_reproduced"},

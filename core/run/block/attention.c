@@ -186,6 +186,8 @@ static void replace_task(void *ctx, int64_t index, int worker)
 Status attention_replace(Pass *ps, int64_t linear, float *const x[3], const int64_t ld[3], Error *err)
 {
     ReplaceRun r = {ps->attn, linear, ps->rows, x, ld};
+    if (ps->attn && ps->attn->prepare)
+        RETURN_IF_ERROR(ps->attn->prepare(ps->attn->self, linear, err));
     return ps->attn ? pass_tiles(ps, PHASE_QUANT_ACT, replace_task, &r, ps->rows, err) : ST_OK;
 }
 
