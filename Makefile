@@ -15,7 +15,8 @@ PKGS_LATER := libcurl
 DEB_BUILD := gcc make pkg-config libncurses-dev libreadline-dev libyaml-dev libcjson-dev \
              libopenblas-dev libpcre2-dev libutf8proc-dev nettle-dev zlib1g-dev \
              libcurl4-openssl-dev
-DEB_CHECK := libcmocka-dev clang python3
+DEB_MPI   := libopenmpi-dev openmpi-bin
+DEB_CHECK := libcmocka-dev clang python3 $(DEB_MPI)
 PKGCONF   ?= pkg-config
 
 WARN      := -Wall -Wextra -Wpedantic -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
@@ -39,28 +40,30 @@ WARN      += -Werror
 endif
 NEEDS_PKG := $(filter-out help deps deps-check demo check check-arm clean,$(or $(MAKECMDGOALS),all))
 ifneq ($(NEEDS_PKG),)
-PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS) $(PKGS_LATER) 2>/dev/null || echo missing)
+PKG_CFLAGS := $(shell $(PKGCONF) --cflags $(PKGS) $(PKGS_LATER) $(if $(filter 1,$(MPI)),ompi) >/dev/null 2>&1 && $(PKGCONF) --cflags $(PKGS) $(PKGS_LATER) || echo missing)
 PKG_LIBS   := $(shell $(PKGCONF) --libs $(PKGS) 2>/dev/null)
 ifeq ($(PKG_CFLAGS),missing)
-$(error $(PKGCONF) does not find$(shell for p in $(PKGS) $(PKGS_LATER); do $(PKGCONF) --exists $$p 2>/dev/null || printf ' %s' $$p; done): 'make deps' installs what building needs ($(DEB_BUILD)))
+$(error $(PKGCONF) does not find$(shell for p in $(PKGS) $(PKGS_LATER) $(if $(filter 1,$(MPI)),ompi); do $(PKGCONF) --exists $$p 2>/dev/null || printf ' %s' $$p; done): 'make deps$(if $(filter 1,$(MPI)), MPI=1)' installs what building needs ($(DEB_BUILD)$(if $(filter 1,$(MPI)), $(DEB_MPI))))
 endif
 endif
 
-CORE_SRC  := $(sort $(wildcard core/*.c core/*/*.c core/*/*/*.c))
+MPI_SRC   := core/dist/mpi.c
+CORE_SRC  := $(sort $(filter-out $(MPI_SRC),$(wildcard core/*.c core/*/*.c core/*/*/*.c)))
 APP_SRC   := $(sort $(filter-out src/main.c,$(wildcard src/*.c ui/*.c)))
 HEADERS   := $(wildcard core/*/*.h core/*/*/*.h src/*.h ui/*.h)
 CORE_OBJ  := $(CORE_SRC:%.c=$(BUILD)/%.o)
 APP_OBJ   := $(APP_SRC:%.c=$(BUILD)/%.o)
 MAIN_OBJ  := $(BUILD)/src/main.o
+MPI_OBJ   := $(MPI_SRC:%.c=$(BUILD)/%.o)
 TEST_LIB  := $(patsubst %.c,$(BUILD)/%.o,$(sort $(filter-out tests/lib/faultshim.c,$(wildcard tests/lib/*.c))))
 FAULTSHIM := $(BUILD)/tests/faultshim.so
 UNIT_BIN  := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 
-.PHONY: all demo check check-arm check-loaders faults fuzz fuzz-keys unused bench bench-peers bench-real install deps deps-check clean help unit
+.PHONY: FORCE all demo check check-arm check-loaders faults fuzz fuzz-keys unused bench bench-peers bench-real install deps deps-check clean help unit
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(BUILD)/slimscope ## build build/slimscope (never installs anything)
+all: $(BUILD)/slimscope ## build build/slimscope (never installs anything; MPI=1: for several machines)
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -76,10 +79,22 @@ $(BUILD)/libapp.a: $(APP_OBJ)
 	@rm -f $@
 	$(Q)ar rcs $@ $(APP_OBJ)
 
-$(BUILD)/slimscope: $(MAIN_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a tests/floors.sh
-	@sh tests/floors.sh $(CORE_SRC) $(APP_SRC) src/main.c $(HEADERS)
+# With MPI=1 the program has one object more; slimscope-mpi always has it (the tests use it).
+$(BUILD)/slimscope: $(MAIN_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a $(if $(filter 1,$(MPI)),$(MPI_OBJ)) tests/floors.sh $(BUILD)/linked
+	@sh tests/floors.sh $(CORE_SRC) $(MPI_SRC) $(APP_SRC) src/main.c $(HEADERS)
 	$(if $(Q),@echo "  LD    $@")
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter-out %.sh,$^) -o $@ $(LDLIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $(filter %.o %.a,$^) -o $@ $(LDLIBS) $(if $(filter 1,$(MPI)),$(MPI_LIBS))
+
+$(BUILD)/slimscope-mpi: $(MAIN_OBJ) $(MPI_OBJ) $(BUILD)/libapp.a $(BUILD)/libcore.a
+	$(if $(Q),@echo "  LD    $@")
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) $^ -o $@ $(LDLIBS) $(MPI_LIBS)
+
+MPI_LIBS   = $(shell $(PKGCONF) --libs ompi)
+$(MPI_OBJ): ALL_CFLAGS += $(patsubst -I%,-isystem %,$(shell $(PKGCONF) --cflags ompi))
+# Says how the program is linked, and is new when that changes.
+$(BUILD)/linked: FORCE
+	@mkdir -p $(@D)
+	@echo 'MPI=$(MPI)' | cmp -s - $@ || echo 'MPI=$(MPI)' >$@
 
 $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(TEST_LIB) $(BUILD)/libapp.a $(BUILD)/libcore.a
 	@mkdir -p $(@D)
@@ -166,8 +181,8 @@ bench-peers: all $(BUILD)/bench/kernels ## the same model by Hugging Face, if PY
 bench-real: all ## analyze, measure and quantize a model of yours (MODEL=DIR; QUICK=1: short texts)
 	@QUICK=$(QUICK) JSON=$(JSON) sh tests/bench/run.sh $(BUILD) real $(MODEL)
 
-deps: ## install the Debian packages that building needs
-	@sh tests/deps.sh $(DEB_BUILD)
+deps: ## install the Debian packages that building needs (MPI=1: with those of MPI)
+	@sh tests/deps.sh $(DEB_BUILD) $(if $(filter 1,$(MPI)),$(DEB_MPI))
 
 deps-check:
 	@sh tests/deps.sh $(DEB_BUILD) $(DEB_CHECK)
@@ -184,5 +199,5 @@ clean: ## remove everything that was built
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-13s %s\n", $$1, $$2}' Makefile
 
--include $(CORE_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT_BIN:$(BUILD)/tests/%=$(BUILD)/tests/unit/%.d) \
+-include $(CORE_OBJ:.o=.d) $(MPI_OBJ:.o=.d) $(APP_OBJ:.o=.d) $(MAIN_OBJ:.o=.d) $(TEST_LIB:.o=.d) $(UNIT_BIN:$(BUILD)/tests/%=$(BUILD)/tests/unit/%.d) \
          $(FUZZ_OBJ:.o=.d) $(BENCH_OBJ:.o=.d)

@@ -3,6 +3,7 @@
  * (qir/scheme.c), EXT_ROWS (qir/ext.h), the setting_table of sessions. */
 #include <stddef.h>
 
+#include "dist/ops.h"
 #include "export/export.h"
 #include "math/gemm.h"
 #include "metric/weights.h"
@@ -15,6 +16,10 @@
 #include "tune/plan.h"
 
 #define ADDRESS(row) &row,
+
+/* dist_NAME of dist/NAME.c. That of MPI is linked in with make MPI=1 only; else its address is NULL. */
+extern const DistOps dist_mpi __attribute__((weak)), dist_alone;
+const DistOps *const dist_table[] = {&dist_mpi, &dist_alone};
 
 #define GEMMS(ROW) ROW(gemm_openblas) ROW(gemm_f32) ROW(gemm_bf16) ROW(gemm_exact)
 #define DECLARE_GEMM(row) extern const GemmOps row;

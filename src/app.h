@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/str.h"
+#include "dist/dist.h"
 #include "session/session.h"
 
 /* The program around a session: where commands run, whatever face they come from. */
@@ -43,6 +44,7 @@ typedef struct ScreenFace {
 struct App {
     Session *session;        /* created by the first command that needs it */
     SessionOptions options;
+    Dist *dist;              /* the ranks of this job; options.dist: only while they share the work */
     Face face;
     const ScreenFace *screen; /* set by main; NULL: a program without one */
     /* results of commands: stdout, or a pager in the workbench. Never NULL. */
@@ -97,6 +99,7 @@ enum {
     CMD_NEUTRAL = 128,    /* a view only: neither changes nor shows what edits do (history is compacted across it) */
     CMD_MARKS = 512,      /* an edit of what is looked at alone (tags, filter): --read-only leaves it */
     CMD_INPUT = 256,      /* its words name files to read: recorded as absolute paths */
+    CMD_RANKS = 1024,     /* its work is divided over the ranks of a job on several machines */
 };
 
 typedef enum ArgType {

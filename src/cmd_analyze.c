@@ -257,7 +257,7 @@ static Status analyze_and_print(App *a, const Ask *ask, Error *err)
     free(names);
     if (st == ST_OK && app_waits(a)) {
         st = app_wait(a, err);
-        bool kept = st == ST_OK || st == ST_CANCELLED || st == ST_FAIL;
+        bool kept = dist_leads(a->dist) && (st == ST_OK || st == ST_CANCELLED || st == ST_FAIL);
         if (kept) { /* finished rows are worth having whatever stopped the rest */
             Error second = {0};
             ProfileReport profile;
@@ -354,7 +354,7 @@ const Command command_analyze = {
     .summary = "Score every linear's sensitivity to quantization.",
     .help = "One pass over the calibration set; a higher score means more sensitive. The text result ends in a block "
             "to paste into a recipe's exclude list.",
-    .flags = CMD_LONG | CMD_CLI,
+    .flags = CMD_LONG | CMD_CLI | CMD_RANKS,
     .completes = COMP_METRIC,
     .options = analyze_options,
     .run = run_analyze,

@@ -93,7 +93,7 @@ const Command command_measure = {
             "window of every text, then the second of every text, and so on. Differences of KL below 1 to 2 % are noise. "
             "Of recipes: a table, each measured on the same tokens and held against the first with the paired error of the "
             "difference; the float model runs once, and the last recipe stays open.",
-    .flags = CMD_LONG | CMD_CLI,
+    .flags = CMD_LONG | CMD_CLI | CMD_RANKS,
     .completes = COMP_FILE,
     .options = measure_options,
     .run = run_measure,

@@ -38,6 +38,16 @@ Status app_run_screen(App *a, const ScreenOptions *o, Error *err);
 /* Whether a long command waits here: everywhere but in the workbench and after "async". */
 bool app_waits(const App *a);
 
+/* ---- ranks.c ---- */
+
+/* Once at start: finds the other ranks, and whether program, command line, environment, C library are the same everywhere;
+ * kernels are those that every processor runs. All ranks but 0 are silent from here on. */
+Status ranks_begin(App *a, int argc, char **argv, Error *err);
+/* Whether this rank runs the command: all do where its work is divided, else rank 0 alone. */
+bool ranks_share(App *a, const Command *c);
+/* Once at the end, with how this rank ended, of which rank 0 has told: gives the exit code's status. */
+Status ranks_end(App *a, Status st, Error *err);
+
 /* ---- cmd_job.c ---- */
 
 /* The number of a job that the command's word gives ("3", "#3"), 0: none was given. */

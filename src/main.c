@@ -47,10 +47,13 @@ static Status run(App *a, int argc, char **argv, Error *err)
 {
     int skip;
     static char workbench[] = "workbench";
+    RETURN_IF_ERROR(ranks_begin(a, argc, argv, err));
     RETURN_IF_ERROR(math_check(err));
     RETURN_IF_ERROR(choose(a, argc, argv, &skip, err));
     if (!skip)
         argv[0] = workbench; /* slimscope [MODEL] [options] */
+    if (!ranks_share(a, command_find(argv[skip])))
+        return ST_OK;
     return app_execute_words(a, argc - skip, argv + skip, err);
 }
 
@@ -107,11 +110,12 @@ int main(int argc, char **argv)
         tell("slimscope: %s\n", err.text);
     if (st == ST_OK)
         st = closed;
-    app_fini(&app);
     if (!output_flush()) {
         tell("slimscope: standard output: %s\n", output_fault());
         if (st == ST_OK)
             st = ST_IO;
     }
+    st = ranks_end(&app, st, &err);
+    app_fini(&app);
     leave(status_exit_code(st));
 }

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "metric/alone.h"
+#include "metric/divide.h"
 #include "run/schedule.h"
 
 /* Units that travel together: few at first, so that there is something to look at; tokens of the calibration set by
@@ -19,6 +20,11 @@ enum { PART_ERROR, PART_PPL };
 const MetricPart alone_parts[] = {{"error", "", "standard error of the score over the tokens"},
                                   {"ppl", "", "relative change of perplexity"},
                                   {NULL, NULL, NULL}};
+
+static Dist *alone_dist(const AlonePass *a)
+{
+    return a->p->ranks ? a->p->ranks->dist : NULL;
+}
 
 /* ---- which tokens ---- */
 
@@ -296,7 +302,13 @@ static Status find_ranges(AlonePass *a, Error *err)
     p.metrics = wanted;
     p.first = 0;
     p.h = NULL;
-    return p.pass->run(a->r, &p, &(PassSink){keep_ranges, a}, err);
+    p.ranks = NULL;
+    PassDivision d;
+    Status st = pass_divide(&d, &p, alone_dist(a), err);
+    if (st == ST_OK)
+        st = pass_run_divided(&d, a->r, &(PassSink){keep_ranges, a}, err);
+    pass_divide_end(&d);
+    return st;
 }
 
 /* ---- a batch ---- */
@@ -571,6 +583,16 @@ static Status plain_logits(AlonePass *a, Error *err)
 
 /* ---- the pass ---- */
 
+/* Of what is left to do, every rank takes some. */
+static void take_mine(AlonePass *a)
+{
+    const int size = dist_size(alone_dist(a)), rank = dist_rank(alone_dist(a));
+    int64_t n = 0;
+    for (int64_t i = rank; i < a->n; i += size)
+        a->unit[n++] = a->unit[i];
+    a->n = n;
+}
+
 static Status begin(AlonePass *a, Error *err)
 {
     a->known = a->p->before;
@@ -582,6 +604,7 @@ static Status begin(AlonePass *a, Error *err)
     if (!a->n)
         return ST_OK;
     RETURN_IF_ERROR(a->kind->prepare(a, err));
+    take_mine(a);
     size_t cells = (size_t)a->predicted.n * BATCH_UNITS;
     a->kl = mem_zarray(cells + 1, sizeof *a->kl);
     a->nll = mem_zarray(cells + 1, sizeof *a->nll);
@@ -691,7 +714,8 @@ static uint64_t need(const PassPlan *p, int threads)
 #define PASS(id, text, evaluates)                                                                                         \
     READS(id)                                                                                                       \
     static const MetricPass pass_##id = {.name = text, .step = "unit", .reads = reads_##id, .answered = alone_answered, \
-                                         .steps = alone_steps, .bytes = bytes, .need = need, .run = run, .eval = evaluates};
+                                         .steps = alone_steps, .bytes = bytes, .need = need, .run = run, .eval = evaluates, \
+                                         .divides = DIVIDES_ITSELF};
 PASS(alone, "alone", false)
 PASS(alone_linear, "alone, by linear", false)
 PASS(alone_block, "alone, by block", false)

@@ -146,7 +146,7 @@ static uint64_t need(const PassPlan *p, int threads)
     static const Metric *const reads_##id[] = {&metric_##id, &metric_block_error, NULL};                              \
     static const MetricPass pass_##id = {.name = text, .step = "unit", .fixed = what, .reads = reads_##id,            \
                                          .answered = alone_answered, .steps = alone_steps, .bytes = takes,            \
-                                         .need = need, .run = runs};
+                                         .need = need, .run = runs, .divides = DIVIDES_ITSELF};
 PASS(alone_attention, "alone, by attention", "int8 per_head q, k, v", run_attentions, bytes_attentions)
 PASS(alone_cache, "alone, by cache", "int8 per_channel keys and values", run_caches, bytes_caches)
 

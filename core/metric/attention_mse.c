@@ -271,6 +271,7 @@ static const MetricPass pass_attention_mse = {
     .steps = pass_layers,
     .bytes = bytes,
     .need = need,
+    .divides = DIVIDES_UNITS,
     .run = run,
 };
 

@@ -89,6 +89,7 @@ static const MetricPass pass_mse_layer_wise = {
     .steps = pass_layers,
     .bytes = bytes,
     .need = need,
+    .divides = DIVIDES_UNITS,
     .run = run,
 };
 

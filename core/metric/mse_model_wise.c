@@ -151,6 +151,7 @@ static const MetricPass pass_mse_model_wise = {
     .steps = steps,
     .bytes = bytes,
     .need = need,
+    .divides = DIVIDES_UNITS,
     .run = run,
 };
 

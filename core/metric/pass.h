@@ -67,6 +67,14 @@ typedef struct PassSink {
     void *ctx;
 } PassSink;
 
+/* How ranks divide a pass (metric/divide.h). */
+typedef enum PassDivides {
+    DIVIDES_NOT,     /* rank 0 does all of it */
+    DIVIDES_SAMPLES, /* each rank takes some of the texts (PassPlan.tokens); what observers saw is gathered (PassPlan.ranks) */
+    DIVIDES_UNITS,   /* each takes some of the layers (PassPlan.selected), with all texts */
+    DIVIDES_ITSELF   /* by PassPlan.ranks: each tells the sink what it found */
+} PassDivides;
+
 typedef struct MetricPass {
     const char *name;
     const char *step;   /* what a stop loses at most one of, "layer", "text": the unit of progress and resume */
@@ -80,6 +88,7 @@ typedef struct MetricPass {
     bool data_free;     /* looks at weights only: no texts are read */
     const struct Metric *const *reads; /* NULL-terminated: metrics whose values it goes by, where they are known. NULL: none */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */
+    PassDivides divides;
     bool collects;      /* its float pass takes PassPlan.needs of pass_statistics along (metric/collect.h) */
     /* What of the units is kept as statistics of linears: whether they have `needs`. NULL: its metrics have values. */
     bool (*has)(const Scores *s, MetricScope scope, int64_t unit, unsigned needs);

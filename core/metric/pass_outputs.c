@@ -636,5 +636,6 @@ const MetricPass pass_outputs = {
     .steps = pass_layers,
     .bytes = bytes,
     .need = leveled_need,
+    .divides = DIVIDES_UNITS,
     .run = run,
 };

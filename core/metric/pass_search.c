@@ -334,5 +334,6 @@ const MetricPass pass_search = {
     .steps = pass_layers,
     .bytes = bytes,
     .need = look_need,
+    .divides = DIVIDES_UNITS,
     .run = run,
 };

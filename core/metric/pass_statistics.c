@@ -76,6 +76,7 @@ const MetricPass pass_statistics = {
     .name = "statistics",
     .step = "layer",
     .stream = true,
+    .divides = DIVIDES_SAMPLES,
     .detail = NEED_HIST,
     .has = has,
     .keep = keep,

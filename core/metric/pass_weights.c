@@ -320,5 +320,6 @@ const MetricPass pass_weights = {
     .steps = steps,
     .bytes = bytes,
     .need = need,
+    .divides = DIVIDES_UNITS,
     .run = run,
 };

@@ -32,9 +32,12 @@ Status taps_layer_end(const TapHub *h, int layer, Error *err);
 
 /* How what every process packed of its samples reaches all of them. */
 typedef struct Ranks {
-    /* [job] *all: [*n] packs in the order of the samples, `mine` among them; borrowed until the next call. */
+    /* [job] *all: [*n] packs in the order of the samples, `mine` among them; borrowed until the next call. A rank that
+     * nobody needs the whole of gets none. */
     Status (*gather)(void *ctx, const Pack *mine, const Pack *const **all, int *n, Error *err);
     void *ctx;
+    struct Dist *dist;
+    const struct Share *share; /* which samples this rank has; NULL: all */
 } Ranks;
 /* After a layer: what its observer saw of this rank's samples is exchanged for what all ranks saw. An observer that cannot
  * be packed: ST_INTERNAL naming it. */

@@ -12,6 +12,7 @@
 #include "math/gemm.h"
 #include "measure/plan.h"
 #include "metric/alone.h"
+#include "metric/divide.h"
 #include "process/sink_fold.h"
 #include "session/entries.h"
 #include "session/streamfile.h"
@@ -104,7 +105,7 @@ uint64_t kit_mem_limit(const Job *j)
 {
     if (j->opt.mem)
         return j->opt.mem;
-    uint64_t avail = mem_available_bytes();
+    uint64_t avail = mem_available_bytes() / (uint64_t)dist_here(j->opt.dist);
     return avail / 10 * 7;
 }
 
@@ -340,6 +341,11 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
     if (step->nscore && step->score[0].metric == &metric_together)
         return post_scores(k->queue, j, step, err); /* the owner writes them down with their sets */
     Status st = keep_found(k, step, err);
+    if (!dist_leads(j->opt.dist)) { /* rank 0 shows it */
+        for (int i = 0; i < step->nlinear; i++)
+            linear_result_fini(&step->linear[i]);
+        return st;
+    }
     if (k->keeper && step->h && !j->aside) {
         KeptLayer l;
         entry_layer(j, step, &l);
@@ -383,9 +389,9 @@ static uint64_t stream_bytes(const Model *m, const TokenSet *t)
 }
 
 /* Of a forward over all texts, without the head. */
-static uint64_t forward_bytes(const Kit *k, int threads)
+static uint64_t forward_bytes(const Kit *k, const TokenSet *t, int threads)
 {
-    const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib), .threads = threads,
+    const RunnerAsk ask = {.rows = t->start[t->samples], .longest = longest(t), .threads = threads,
                            .arith = k->job->opt.arith};
     RunnerNeed n = runner_need(k->job->model, &ask);
     return n.stream + n.kept + n.layer;
@@ -442,10 +448,56 @@ static Status ensure_base(Kit *k, const Job *j, Error *err)
     return st;
 }
 
+/* Whether all ranks are about to do the same, before one of them waits for another. */
+static Status meet(const Kit *k, const Job *j, Error *err)
+{
+    Dist *d = j->opt.dist;
+    RETURN_IF_ERROR(dist_same(d, "model", j->model->fingerprint, strlen(j->model->fingerprint), err));
+    if (k->calib)
+        RETURN_IF_ERROR(dist_same(d, "calibration set", k->calib->sha256, sizeof k->calib->sha256, err));
+    if (k->eval)
+        RETURN_IF_ERROR(dist_same(d, "evaluation set", k->eval->sha256, sizeof k->eval->sha256, err));
+    return ST_OK;
+}
+
+static void tell_division(Kit *k, const Job *j)
+{
+    char line[200];
+    if (dist_size(j->opt.dist) == 1 || j->plan.pass->divides != DIVIDES_NOT)
+        return;
+    snprintf(line, sizeof line, "%s: is not divided over ranks: rank 0 of %d does all of it", j->plan.pass->name,
+             dist_size(j->opt.dist));
+    post_log(k->queue, k->job, 0, line);
+}
+
+static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
+{
+    PassPlan *p = &j->plan;
+    const MetricPass *pass = p->pass;
+    int threads = pool_threads(k->pool);
+    uint64_t tables = pass->bytes(p, threads);
+    uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, p->tokens, threads);
+    uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, p->tokens) : 0;
+    uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
+    k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > kit_mem_limit(j);
+    const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
+    RETURN_IF_ERROR(kit_runner(k, j, p->overlay, &m, err));
+    kit_tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
+    Stream h = {0};
+    if (pass->stream && p->first > 0)
+        RETURN_IF_ERROR(resume_stream(k, j, j->stream_sha, &h, err));
+    p->h = &h;
+    Status st = pass_run_divided(d, k->runner, &(PassSink){pass_step, k}, err);
+    p->h = NULL;
+    stream_fini(&h);
+    return st;
+}
+
 static Status analyze(Kit *k, Job *j, Error *err)
 {
     PassPlan *p = &j->plan;
     const MetricPass *pass = p->pass;
+    PassDivision d = {0};
     if (!pass->data_free || j->recipe)
         RETURN_IF_ERROR(kit_tokens(k, &j->calib, false, &k->calib, &k->calib_of, err));
     if (pass->eval)
@@ -456,23 +508,13 @@ static Status analyze(Kit *k, Job *j, Error *err)
     RETURN_IF_ERROR(take_found(k, j, err));
     RETURN_IF_ERROR(ensure_base(k, j, err));
     p->overlay = k->base ? pipeline_overlay(k->base) : NULL;
-    int threads = pool_threads(k->pool);
-    uint64_t tables = pass->bytes(p, threads);
-    uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, threads);
-    uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, k->calib) : 0;
-    uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
-    k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > kit_mem_limit(j);
-    const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
-    RETURN_IF_ERROR(kit_runner(k, j, p->overlay, &m, err));
-    kit_tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
-    Stream h = {0};
-    if (pass->stream && p->first > 0)
-        RETURN_IF_ERROR(resume_stream(k, j, j->stream_sha, &h, err));
-    p->h = &h;
-    Status st = pass->run(k->runner, p, &(PassSink){pass_step, k}, err);
-    p->h = NULL;
+    RETURN_IF_ERROR(meet(k, j, err));
+    tell_division(k, j);
+    Status st = pass_divide(&d, p, j->opt.dist, err);
+    if (st == ST_OK)
+        st = run_pass(k, j, &d, err);
+    pass_divide_end(&d);
     p->overlay = NULL; /* which lives no longer than the base */
-    stream_fini(&h);
     kit_tell(k, "done", 0, 0);
     return st;
 }

@@ -42,6 +42,7 @@ typedef struct SessionOptions {
     const char *cache_dir;   /* NULL: RAM only */
     Goal budget;             /* of bytes or bits, that sets are held against; text "": none */
     uint64_t session_cap;    /* bytes that all sessions may take on disk; 0: no limit */
+    struct Dist *dist;       /* over whose ranks jobs are divided; NULL: this process does all */
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool once;               /* no second measurement is to come, which could begin with the states of the first */
     bool attended;           /* somebody works on a screen meanwhile: compute threads stand back */

@@ -136,7 +136,7 @@ static void scores_do_not_depend_on_the_ranks(void **state)
             memcpy(part->ids, t->ids + t->start[s0], (size_t)(t->start[s1] - t->start[s0]) * sizeof *t->ids);
             got.keep = g->rank == g->ranks - 1;
             g->layer = 0;
-            analyze(&b, part, &fp8, &(Ranks){gather, g}, &got);
+            analyze(&b, part, &fp8, &(Ranks){.gather = gather, .ctx = g}, &got);
             test_tokens_free(part);
         }
         for (int64_t i = 0; i < b.m->nlinears; i++)
@@ -430,7 +430,7 @@ static void ranges_of_keys_and_values_are_the_same_in_parts(void **state)
                     cache_watch_fini(&rank);
                     feed_cache(&rank, x, cut[r], cut[r + 1]);
                     Observer o = cache_watch_observer(&rank);
-                    assert_int_equal(taps_gather(&o, 2, &(Ranks){gather_cache, &packs}, NULL), ST_OK);
+                    assert_int_equal(taps_gather(&o, 2, &(Ranks){.gather = gather_cache, .ctx = &packs}, NULL), ST_OK);
                 }
                 for (int side = 0; side < 2; side++) {
                     float *want, *got, *offset;
@@ -476,7 +476,7 @@ static void an_observer_that_cannot_be_divided_is_named(void **state)
     CachePacks packs = {.n = 0};
     feed_cache(&w, x, 0, SAMPLES);
     Observer o = cache_watch_observer(&w);
-    assert_int_equal(taps_gather(&o, 2, &(Ranks){cut_short, &packs}, &e), ST_INTERNAL);
+    assert_int_equal(taps_gather(&o, 2, &(Ranks){.gather = cut_short, .ctx = &packs}, &e), ST_INTERNAL);
     assert_non_null(strstr(e.text, "rank 0"));
     cache_watch_fini(&w);
     pack_fini(&packs.pack[0]);

@@ -1,0 +1,300 @@
+#include "dist/dist.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+
+struct Dist {
+    const DistOps *ops;
+    DistPort port;
+    uint64_t calls;       /* that all ranks agreed on */
+    Error fault;          /* what ended the job, on every rank; ST_OK: nothing has */
+};
+
+/* What each rank says when it comes to a call, and rank 0 answers. */
+typedef enum CallKind { CALL_SAME, CALL_COMMON, CALL_GATHER, CALL_END } CallKind;
+typedef struct Word {
+    uint64_t calls, bits;
+    int32_t kind, status;
+    uint8_t key[32];
+    char text[ERROR_TEXT_MAX];
+} Word;
+
+/* Of a build without a row for it: how many ranks a launcher started; 1: none did. */
+static int launched_as(void)
+{
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *v = getenv(names[i]);
+        if (v && atoi(v) > 1)
+            return atoi(v);
+    }
+    return 1;
+}
+
+Status dist_open(Dist **out, const DistOps *const *rows, Error *err)
+{
+    Dist *d = mem_zarray(1, sizeof *d);
+    if (!d)
+        return error_nomem(err, "the ranks");
+    while (!*rows || !(*rows)->launched())
+        rows++;
+    d->ops = *rows;
+    Status st = d->ops->start(&d->port, err);
+    if (st == ST_OK && !d->ops->send && launched_as() > 1)
+        st = error_set(err, ST_USAGE, "started as one of %d ranks, but this build has no MPI: 'make MPI=1' builds it with "
+                                      "MPI, and without mpirun one process does all of it", launched_as());
+    if (st != ST_OK) {
+        free(d);
+        return st;
+    }
+    *out = d;
+    return ST_OK;
+}
+
+void dist_free(Dist *d)
+{
+    if (d && d->ops->stop)
+        d->ops->stop(&d->port);
+    free(d);
+}
+
+int dist_rank(const Dist *d)
+{
+    return d ? d->port.rank : 0;
+}
+
+int dist_size(const Dist *d)
+{
+    return d ? d->port.size : 1;
+}
+
+int dist_here(const Dist *d)
+{
+    return d ? d->port.here : 1;
+}
+
+/* ---- messages ---- */
+
+static void put(Dist *d, int to, const void *data, size_t n)
+{
+    d->ops->send(&d->port, to, data, n);
+}
+
+static bool take(Dist *d, int from, void *data, size_t n, int64_t until)
+{
+    return d->ops->recv(&d->port, from, data, n, until);
+}
+
+/* ---- agreement ---- */
+
+static void say_apart(Word *w, int rank)
+{
+    w->status = ST_INTERNAL;
+    snprintf(w->text, sizeof w->text, "rank %d is at another step than rank 0", rank);
+}
+
+/* Rank 0: what a rank said joins the answer. The first that failed is told, rank 0 before the others. */
+static void join(Word *all, const Word *w, int rank, const char *what)
+{
+    if (all->status != ST_OK)
+        return;
+    if (w->status != ST_OK) {
+        all->status = w->status;
+        snprintf(all->text, sizeof all->text, "rank %d: %.*s", rank, ERROR_TEXT_MAX - 20, w->text);
+    } else if (w->kind != all->kind || w->calls != all->calls) {
+        say_apart(all, rank);
+    } else if (what && memcmp(w->key, all->key, sizeof w->key) != 0) {
+        all->status = ST_USAGE;
+        snprintf(all->text, sizeof all->text, "rank %d has another %.900s than rank 0", rank, what);
+    }
+    all->bits &= w->bits;
+}
+
+/* Everybody says its word to rank 0, which answers all. false: somebody was not heard until then (0: no end). */
+static bool agree(Dist *d, Word *w, const char *what, int64_t until)
+{
+    w->calls = d->calls;
+    if (d->port.rank > 0) {
+        put(d, 0, w, sizeof *w);
+        if (!take(d, 0, w, sizeof *w, until))
+            return false;
+    } else {
+        Word *other = malloc(sizeof *other);
+        if (!other) { /* the answer is awaited all the same */
+            w->status = ST_NOMEM;
+            snprintf(w->text, sizeof w->text, "not enough memory for a message");
+        }
+        Word spare;
+        for (int r = 1; r < d->port.size; r++) {
+            if (!take(d, r, other ? other : &spare, sizeof spare, until)) {
+                free(other);
+                return false;
+            }
+            join(w, other ? other : &spare, r, what);
+        }
+        free(other);
+        for (int r = 1; r < d->port.size; r++)
+            put(d, r, w, sizeof *w);
+    }
+    d->calls++;
+    if (w->status != ST_OK)
+        error_set(&d->fault, (Status)w->status, "%s", w->text);
+    return true;
+}
+
+static Status fault_of(const Dist *d, Error *err)
+{
+    return d->fault.status == ST_OK ? ST_OK : error_set(err, d->fault.status, "%s", d->fault.text);
+}
+
+/* Comes to a call of this kind. */
+static Status meet(Dist *d, Word *w, const char *what, Error *err)
+{
+    if (d->fault.status == ST_OK)
+        agree(d, w, what, 0);
+    return fault_of(d, err);
+}
+
+Status dist_same(Dist *d, const char *what, const void *data, size_t n, Error *err)
+{
+    if (dist_size(d) == 1)
+        return ST_OK;
+    Word w = {.kind = CALL_SAME};
+    const Digest key = digest_of(data, n);
+    memcpy(w.key, key.b, sizeof w.key);
+    return meet(d, &w, what, err);
+}
+
+Status dist_common(Dist *d, uint64_t *bits, Error *err)
+{
+    if (dist_size(d) == 1)
+        return ST_OK;
+    Word w = {.kind = CALL_COMMON, .bits = *bits};
+    RETURN_IF_ERROR(meet(d, &w, NULL, err));
+    *bits = w.bits;
+    return ST_OK;
+}
+
+/* ---- data ---- */
+
+/* Down a binomial tree whose root is `from`: each rank gets it once and hands it to at most log2(size) others. */
+static void spread(Dist *d, int from, void *data, size_t n)
+{
+    int size = d->port.size, at = (d->port.rank - from + size) % size, bit = 1;
+    while (bit < size && !(at & bit))
+        bit <<= 1;
+    if (at)
+        take(d, (at - bit + from) % size, data, n, 0);
+    for (bit >>= 1; bit; bit >>= 1)
+        if (at + bit < size)
+            put(d, (at + bit + from) % size, data, n);
+}
+
+void dist_packs_free(Pack *all, int n)
+{
+    for (int i = 0; all && i < n; i++)
+        pack_fini(&all[i]);
+    free(all);
+}
+
+/* Whether every rank has the memory that it needs for what comes. */
+static Status have_room(Dist *d, bool room, Error *err)
+{
+    Error own = {0};
+    Word w = {.kind = CALL_GATHER, .status = room ? ST_OK : error_nomem(&own, "what the ranks gathered")};
+    snprintf(w.text, sizeof w.text, "%s", own.text);
+    if (d->port.size == 1)
+        return room ? ST_OK : error_set(err, own.status, "%s", own.text);
+    return meet(d, &w, NULL, err);
+}
+
+/* How long what each rank sends is, where it is asked for. */
+static void gather_lengths(Dist *d, uint64_t mine, bool everywhere, uint64_t *len)
+{
+    const int size = d->port.size, rank = d->port.rank;
+    len[rank] = mine;
+    if (rank > 0)
+        put(d, 0, &mine, sizeof mine);
+    for (int r = 1; rank == 0 && r < size; r++)
+        take(d, r, &len[r], sizeof *len, 0);
+    if (everywhere)
+        spread(d, 0, len, (size_t)size * sizeof *len);
+}
+
+static void gather_data(Dist *d, const Pack *mine, bool everywhere, Pack *p)
+{
+    const int size = d->port.size, rank = d->port.rank;
+    if (rank > 0)
+        put(d, 0, mine->data, mine->len);
+    else if (mine->len)
+        memcpy(p[0].data, mine->data, mine->len);
+    for (int r = 1; rank == 0 && r < size; r++)
+        take(d, r, p[r].data, p[r].len, 0);
+    for (int r = 0; everywhere && r < size; r++)
+        spread(d, 0, p[r].data, p[r].len);
+}
+
+static Status gather(Dist *d, const Pack *mine, bool everywhere, Pack **all, Error *err)
+{
+    const int size = d->port.size;
+    const bool gets = everywhere || d->port.rank == 0;
+    *all = NULL;
+    Pack *p = mem_zarray((size_t)size, sizeof *p);
+    uint64_t *len = mem_zarray((size_t)size, sizeof *len);
+    Status st = have_room(d, p && len && !mine->oom, err);
+    if (st == ST_OK) {
+        gather_lengths(d, mine->len, everywhere, len);
+        bool room = true;
+        for (int r = 0; gets && room && r < size; r++) {
+            p[r] = (Pack){.data = malloc(len[r] + 1), .len = len[r], .cap = len[r]};
+            room = p[r].data != NULL;
+        }
+        st = have_room(d, room, err);
+    }
+    if (st == ST_OK)
+        gather_data(d, mine, everywhere, p);
+    free(len);
+    if (st == ST_OK && gets) {
+        *all = p;
+        return ST_OK;
+    }
+    dist_packs_free(p, size);
+    return st;
+}
+
+Status dist_gather(Dist *d, const Pack *mine, Pack **all, Error *err)
+{
+    return gather(d, mine, false, all, err);
+}
+
+Status dist_gather_all(Dist *d, const Pack *mine, Pack **all, Error *err)
+{
+    return gather(d, mine, true, all, err);
+}
+
+/* ---- the end ---- */
+
+Status dist_end(Dist *d, Status st, bool *heard, Error *err)
+{
+    *heard = true;
+    if (dist_size(d) == 1)
+        return st;
+    if (d->fault.status != ST_OK) /* all of them know */
+        return st == ST_OK ? fault_of(d, err) : st;
+    Word w = {.kind = CALL_END, .status = (int32_t)st};
+    if (st != ST_OK)
+        snprintf(w.text, sizeof w.text, "%s", err->text);
+    *heard = agree(d, &w, NULL, st == ST_OK ? 0 : clock_ns() + DIST_PATIENCE * 1000000000ll);
+    return *heard && st == ST_OK ? fault_of(d, err) : st;
+}
+
+void dist_kill(Dist *d, int code)
+{
+    if (d && d->ops->kill)
+        d->ops->kill(&d->port, code);
+}

@@ -1,0 +1,49 @@
+#ifndef SLIM_DIST_DIST_H
+#define SLIM_DIST_DIST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/pack.h"
+#include "dist/ops.h"
+
+/* The ranks of one job: processes of the same program, started with the same words, that do the same steps, each over its
+ * part. Every rank makes the same calls in the same order; each begins with all ranks agreeing that they came to it. Where
+ * one failed instead (dist_end), it is ST_... of that one on all of them, with its text: "rank 2: ...", and so is every
+ * later call. Rank 0 is the one that speaks to people and writes. With one rank everything returns at once. */
+
+typedef struct Dist Dist;
+
+/* Takes the first row that a launcher started (rows as dist_table). Of a build without one whose launcher started
+ * several: ST_USAGE. */
+Status dist_open(Dist **out, const DistOps *const *rows, Error *err);
+void dist_free(Dist *d);
+
+/* NULL: alone, in all of these. */
+int dist_rank(const Dist *d);
+int dist_size(const Dist *d);
+int dist_here(const Dist *d); /* ranks on this machine */
+static inline bool dist_leads(const Dist *d)
+{
+    return dist_rank(d) == 0;
+}
+
+/* Whether these n bytes are the same on every rank; else ST_USAGE on all: "rank 2 has another <what> than rank 0". */
+Status dist_same(Dist *d, const char *what, const void *data, size_t n, Error *err);
+/* The bits that are set on every rank. */
+Status dist_common(Dist *d, uint64_t *bits, Error *err);
+/* What every rank packed, on rank 0: all[dist_size], which the caller frees (dist_packs_free); NULL on the others. */
+Status dist_gather(Dist *d, const Pack *mine, Pack **all, Error *err);
+/* The same on every rank. */
+Status dist_gather_all(Dist *d, const Pack *mine, Pack **all, Error *err);
+void dist_packs_free(Pack *all, int n);
+
+/* The last call. st: how this rank ended, err its text. Agrees on it with the others, as long as they are heard from: *heard
+ * false where a rank that failed was not heard for DIST_PATIENCE seconds: its caller tells why, and ends all by dist_kill.
+ * Gives the status of the job, on all of them. */
+enum { DIST_PATIENCE = 5 };
+Status dist_end(Dist *d, Status st, bool *heard, Error *err);
+void dist_kill(Dist *d, int code);
+
+#endif

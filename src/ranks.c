@@ -1,0 +1,189 @@
+/* The program as one of several ranks: what they must have in common is looked at before anything else, rank 0 alone speaks,
+ * and all of them end together. */
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "base/pool.h"
+#include "io/file.h"
+#include "math/cpu.h"
+#include "src/internal.h"
+
+extern char **environ;
+static const char kernels[] = "SLIMSCOPE_KERNELS";
+static int speak_fd = -1; /* standard error of a rank that is silent */
+
+/* ---- what they must have in common ---- */
+
+static Status same_program(Dist *d, Error *err)
+{
+    enum { LARGEST = 1 << 30 };
+    char *text;
+    size_t len;
+    RETURN_IF_ERROR(file_read("/proc/self/exe", LARGEST, &text, &len, err));
+    const Digest key = digest_of(text, len);
+    free(text);
+    return dist_same(d, "build of slimscope", &key, sizeof key, err);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* The words of the command line, and the environment's that the program reads. */
+static Status same_words(Dist *d, int argc, char **argv, Error *err)
+{
+    Hasher h;
+    hasher_init(&h);
+    for (int i = 1; i < argc; i++)
+        hasher_str(&h, argv[i]);
+    Digest key = hasher_end(&h);
+    RETURN_IF_ERROR(dist_same(d, "command line", &key, sizeof key, err));
+    size_t n = 0, all = 0;
+    while (environ[all])
+        all++;
+    char **own = calloc(all + 1, sizeof *own);
+    if (!own)
+        return error_nomem(err, "the environment");
+    for (char **e = environ; *e; e++)
+        if (strncmp(*e, "SLIMSCOPE_", 10) == 0)
+            own[n++] = *e;
+    qsort(own, n, sizeof *own, by_name);
+    hasher_init(&h);
+    for (size_t i = 0; i < n; i++)
+        hasher_str(&h, own[i]);
+    key = hasher_end(&h);
+    free(own);
+    return dist_same(d, "environment (variables SLIMSCOPE_...)", &key, sizeof key, err);
+}
+
+/* Functions of the C library choose their form by the processor, as kernels do, and other releases compute otherwise. */
+static Status same_functions(Dist *d, Error *err)
+{
+    enum { POINTS = 512 };
+    double y[POINTS][8];
+    float z[POINTS][8];
+    for (int i = 0; i < POINTS; i++) {
+        volatile double x = (i + 1) * 0.0371 + 1e-3 * i * i / POINTS;
+        const double at = x;
+        const float f = (float)at;
+        const double yi[8] = {exp(-at), log(at), sin(at), cos(at), tanh(at), pow(at, 1.7), erf(at), log1p(at)};
+        const float zi[8] = {expf(-f), logf(f), sinf(f), cosf(f), tanhf(f), powf(f, 1.7f), erff(f), exp2f(-f)};
+        memcpy(y[i], yi, sizeof yi);
+        memcpy(z[i], zi, sizeof zi);
+    }
+    Hasher h;
+    hasher_init(&h);
+    hasher_bytes(&h, y, sizeof y);
+    hasher_bytes(&h, z, sizeof z);
+    const Digest key = hasher_end(&h);
+    return dist_same(d, "C library, or processor, whose exp, log and others give the last bit otherwise,", &key, sizeof key, err);
+}
+
+/* Where nobody chose kernels: the best that every rank's processor runs, so that all of them compute alike. */
+static Status same_kernels(Dist *d, Error *err)
+{
+    const char *chosen = getenv(kernels);
+    if (math_openblas() && dist_size(d) > 1)
+        return error_set(err, ST_USAGE, "%s=openblas: its sums differ from processor to processor: leave it out where several "
+                                        "ranks compute", kernels);
+    uint64_t runs = 0;
+    for (MathLevel l = MATH_REFERENCE; l < MATH_LEVELS; l++)
+        runs |= (uint64_t)math_level_runs(l) << l;
+    RETURN_IF_ERROR(dist_common(d, &runs, err));
+    MathLevel best = MATH_LEVELS - 1;
+    while (best > MATH_REFERENCE && !(runs >> best & 1))
+        best--;
+    if (dist_size(d) > 1 && !(chosen && *chosen) && setenv(kernels, math_level_name(best), 1) != 0)
+        return error_nomem(err, "the environment");
+    return ST_OK;
+}
+
+/* ---- begin and end ---- */
+
+static void on_end(int sig)
+{
+    (void)sig;
+    static const char line[] = "slimscope: another rank was killed or failed: the job ends, nothing of it was kept; run it again\n";
+    ssize_t n = write(STDERR_FILENO, line, sizeof line - 1);
+    (void)n;
+    _exit(status_exit_code(ST_FAIL));
+}
+
+static Status fall_silent(Error *err)
+{
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    speak_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (null < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)
+        return error_set(err, ST_IO, "/dev/null can't be opened");
+    close(null);
+    return ST_OK;
+}
+
+Status ranks_begin(App *a, int argc, char **argv, Error *err)
+{
+    RETURN_IF_ERROR(dist_open(&a->dist, dist_table, err));
+    if (dist_size(a->dist) == 1)
+        return ST_OK;
+    if (dist_leads(a->dist))
+        signal(SIGTERM, on_end); /* mpirun's, when it has lost a rank */
+    else
+        RETURN_IF_ERROR(fall_silent(err));
+    RETURN_IF_ERROR(same_program(a->dist, err));
+    RETURN_IF_ERROR(same_words(a->dist, argc, argv, err));
+    RETURN_IF_ERROR(same_functions(a->dist, err));
+    return same_kernels(a->dist, err);
+}
+
+/* Ranks of one machine that were given all of its cores share them. */
+static int threads_here(const Dist *d)
+{
+    const int mine = pool_threads_of(0), here = dist_here(d);
+    if (here == 1 || mine < sysconf(_SC_NPROCESSORS_ONLN))
+        return 0;
+    return mine > here ? mine / here : 1;
+}
+
+bool ranks_share(App *a, const Command *c)
+{
+    if (dist_size(a->dist) == 1)
+        return true;
+    if (c && c->flags & CMD_RANKS) {
+        a->options.dist = a->dist;
+        a->options.threads = threads_here(a->dist);
+        return true;
+    }
+    if (dist_leads(a->dist) && c && c->flags & CMD_LONG)
+        app_note(a, "note: '%s' is not divided over ranks: rank 0 of %d does all of it", c->name, dist_size(a->dist));
+    return dist_leads(a->dist);
+}
+
+Status ranks_end(App *a, Status st, Error *err)
+{
+    if (!a->dist)
+        return st;
+    bool heard;
+    Error all = *err;
+    Status ended = dist_end(a->dist, st, &heard, &all);
+    if (!heard) {
+        char line[ERROR_TEXT_MAX + 60];
+        int n = snprintf(line, sizeof line, "slimscope: rank %d: %s\n", dist_rank(a->dist), err->text);
+        ssize_t k = dist_leads(a->dist) ? 0 : write(speak_fd, line, (size_t)n);
+        (void)k;
+        dist_kill(a->dist, status_exit_code(st));
+    }
+    if (dist_leads(a->dist) && st == ST_OK && ended != ST_OK)
+        tell("slimscope: %s\n", all.text);
+    const bool leads = dist_leads(a->dist);
+    if (dist_size(a->dist) > 1)
+        signal(SIGTERM, SIG_DFL);
+    dist_free(a->dist);
+    a->dist = NULL;
+    return leads ? ended : ST_OK; /* whose exit code mpirun gives */
+}

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Several ranks of one job under mpirun: the bytes of one, whatever the shares are, and one line when something is wrong.
+cd "$(dirname "$0")/../.." || exit 1
+. tests/tap.sh
+mpi=$(dirname "$SLIMSCOPE")/slimscope-mpi
+if ! command -v mpirun >/dev/null || ! pkg-config --exists ompi; then
+    skip "several ranks" "Open MPI (libopenmpi-dev, openmpi-bin) is not installed"
+    finish
+fi
+${MAKE:-make} -s BUILD="$(dirname "$SLIMSCOPE")" "$mpi" >"$tmp/made" 2>&1 || { not_ok "the program with MPI is built"; cat "$tmp/made"; finish; }
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+ranks() { n=$1; shift; timeout 120 mpirun -q --oversubscribe -n "$n" "$@"; }
+demo=lab_models/demo
+texts=$(head -n 40 lab_calib/boolq.jsonl >"$tmp/texts.jsonl"; echo "$tmp/texts.jsonl")
+
+# analyze METRIC NAME NUMBERS...: what one process writes is what so many ranks write
+analyze() {
+    metric=$1 name=$2; shift 2
+    $SLIMSCOPE analyze --model_path $demo --calib_dataset "$texts" --metrics $metric --format json --out "$tmp/one" 2>/dev/null
+    for n in "$@"; do
+        ranks "$n" "$mpi" analyze --model_path $demo --calib_dataset "$texts" --metrics $metric --format json --out "$tmp/many" 2>"$tmp/err"
+        same "$tmp/one" "$tmp/many" "analyze $name on $n ranks"
+        rm -f "$tmp/many"
+    done
+}
+analyze "kurtosis local_error" "of statistics" 1 2 3
+analyze "mse_layer_wise weight_error" "by layers" 3
+analyze "alone" "by units" 3
+head -n 2 lab_calib/boolq.jsonl >"$tmp/two.jsonl"
+texts=$tmp/two.jsonl
+analyze "std quantile" "of two texts" 3
+
+exits 65 "a model that is not there is one error" ranks 2 "$mpi" analyze --model_path "$tmp/none"
+is 1 "$(grep -c '^slimscope: ' "$tmp/err")" "in one line"
+exits 64 "other words on another rank are an error" mpirun -q --oversubscribe -n 1 "$mpi" analyze --model_path $demo \
+    : -n 1 "$mpi" analyze --model_path $demo --topk 3
+has "$tmp/err" "rank 1 has another command line than rank 0" "and named"
+exits 64 "a build without MPI does not run N times" ranks 2 $SLIMSCOPE analyze --model_path $demo
+has "$tmp/err" "this build has no MPI" "and says so"
+
+# a killed rank ends all of them
+cat >"$tmp/kill.sh" <<'END'
+"$@" &
+pid=$!
+[ "$OMPI_COMM_WORLD_RANK" != 1 ] || { sleep 1; kill -9 $pid; }
+wait $pid
+END
+begin=$(date +%s)
+ranks 2 sh "$tmp/kill.sh" "$mpi" analyze --model_path $demo --metrics alone_exact >"$tmp/out" 2>"$tmp/err"
+rc=$?
+[ $rc -ne 0 ] && [ $(($(date +%s) - begin)) -lt 12 ] && ok "a killed rank ends the job" || not_ok "a killed rank ends the job (exit $rc)"
+is 1 "$(grep -c '^slimscope: another rank was killed' "$tmp/err")" "with one line"
+finish

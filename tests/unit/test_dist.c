@@ -1,0 +1,282 @@
+/* Ranks of one job, here threads that speak through sockets: what they agree on, gather and hand on, and how they end. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "dist/dist.h"
+#include "run/rowplan.h"
+#include "run/share.h"
+
+enum { MOST = 5 };
+static int wire[MOST][MOST]; /* [rank][other]: its end of a pair */
+static int ranks;
+static _Thread_local int me;
+static int killed;
+
+static bool launched(void)
+{
+    return true;
+}
+
+static Status start(DistPort *p, Error *err)
+{
+    (void)err;
+    *p = (DistPort){.rank = me, .size = ranks, .here = ranks};
+    return ST_OK;
+}
+
+static void send_all(DistPort *p, int to, const void *data, size_t n)
+{
+    for (ssize_t k = 0; n > 0; n -= (size_t)k, data = (const char *)data + k)
+        if ((k = write(wire[p->rank][to], data, n)) <= 0)
+            abort();
+}
+
+static bool recv_all(DistPort *p, int from, void *data, size_t n, int64_t until)
+{
+    struct pollfd f = {.fd = wire[p->rank][from], .events = POLLIN};
+    if (until && poll(&f, 1, 100) == 0) /* less patience than the real ones have */
+        return false;
+    for (ssize_t k = 0; n > 0; n -= (size_t)k, data = (char *)data + k)
+        if ((k = read(wire[p->rank][from], data, n)) <= 0)
+            abort();
+    return true;
+}
+
+static void end_all(DistPort *p, int code)
+{
+    (void)p;
+    killed = code;
+}
+
+static const DistOps sockets = {.name = "sockets", .launched = launched, .start = start, .send = send_all, .recv = recv_all,
+                                .kill = end_all};
+static const DistOps *const rows[] = {NULL, &sockets};
+
+/* What a rank does; its end goes to status and error. */
+typedef struct Play {
+    void (*act)(Dist *d, struct Play *p);
+    int rank;
+    Status status;
+    Error error;
+    bool heard;
+} Play;
+
+static void *play(void *arg)
+{
+    Play *p = arg;
+    Dist *d;
+    me = p->rank;
+    assert_int_equal(dist_open(&d, rows, NULL), ST_OK);
+    p->act(d, p);
+    p->status = dist_end(d, p->status, &p->heard, &p->error);
+    dist_free(d);
+    return NULL;
+}
+
+static void run(int n, void (*act)(Dist *, Play *), Play *p)
+{
+    pthread_t thread[MOST];
+    ranks = n;
+    for (int a = 0; a < n; a++)
+        for (int b = a + 1; b < n; b++) {
+            int pair[2];
+            assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+            wire[a][b] = pair[0];
+            wire[b][a] = pair[1];
+        }
+    for (int r = 0; r < n; r++) {
+        p[r] = (Play){.act = act, .rank = r};
+        assert_int_equal(pthread_create(&thread[r], NULL, play, &p[r]), 0);
+    }
+    for (int r = 0; r < n; r++)
+        pthread_join(thread[r], NULL);
+    for (int a = 0; a < n; a++)
+        for (int b = 0; b < n; b++)
+            if (a != b)
+                close(wire[a][b]);
+}
+
+/* ---- data ---- */
+
+static void fill(Pack *p, int rank)
+{
+    for (int i = 0; i < rank * 40000; i++) /* of rank 0 nothing */
+        pack_i64(p, (int64_t)rank * 1000000 + i);
+}
+
+static void holds(const Pack *all, int n)
+{
+    for (int r = 0; r < n; r++) {
+        Pack want = {0};
+        fill(&want, r);
+        assert_int_equal(all[r].len, want.len);
+        if (want.len)
+            assert_memory_equal(all[r].data, want.data, want.len);
+        pack_fini(&want);
+    }
+}
+
+static void gather_everything(Dist *d, Play *p)
+{
+    Pack mine = {0}, *all;
+    const int n = dist_size(d);
+    fill(&mine, p->rank);
+    assert_int_equal(dist_gather(d, &mine, &all, &p->error), ST_OK);
+    assert_true(dist_leads(d) == (all != NULL));
+    if (all)
+        holds(all, n);
+    dist_packs_free(all, n);
+    assert_int_equal(dist_gather_all(d, &mine, &all, &p->error), ST_OK);
+    holds(all, n);
+    dist_packs_free(all, n);
+    pack_fini(&mine);
+    uint64_t bits = 0xf0u | 1u << p->rank;
+    assert_int_equal(dist_common(d, &bits, &p->error), ST_OK);
+    assert_int_equal(bits, n == 1 ? 0xf1u : 0xf0u);
+    assert_int_equal(dist_same(d, "word", "abc", 3, &p->error), ST_OK);
+}
+
+static void all_ranks_get_what_each_packed(void **state)
+{
+    (void)state;
+    Play p[MOST];
+    for (int n = 1; n <= MOST; n++) {
+        run(n, gather_everything, p);
+        for (int r = 0; r < n; r++)
+            assert_true(p[r].status == ST_OK && p[r].heard);
+    }
+}
+
+/* ---- failures ---- */
+
+static void differ(Dist *d, Play *p)
+{
+    p->status = dist_same(d, "model", p->rank == 2 ? "b" : "a", 1, &p->error);
+    Error again = {0};
+    assert_int_equal(dist_same(d, "model", "a", 1, &again), ST_USAGE); /* and whatever comes next */
+}
+
+static void what_differs_is_told_on_every_rank(void **state)
+{
+    (void)state;
+    Play p[4];
+    run(4, differ, p);
+    for (int r = 0; r < 4; r++) {
+        assert_int_equal(p[r].status, ST_USAGE);
+        assert_string_equal(p[r].error.text, "rank 2 has another model than rank 0");
+    }
+}
+
+static void one_fails(Dist *d, Play *p)
+{
+    Pack none = {0}, *all = NULL;
+    p->status = p->rank == 1 ? error_set(&p->error, ST_IO, "cannot read 'x'")
+                             : dist_gather(d, &none, &all, &p->error);
+}
+
+static void a_rank_that_fails_ends_the_others(void **state)
+{
+    (void)state;
+    Play p[3];
+    run(3, one_fails, p);
+    for (int r = 0; r < 3; r++) {
+        assert_int_equal(p[r].status, ST_IO);
+        assert_string_equal(p[r].error.text, r == 1 ? "cannot read 'x'" : "rank 1: cannot read 'x'");
+    }
+}
+
+static void at_other_steps(Dist *d, Play *p)
+{
+    Pack none = {0}, *all = NULL;
+    p->status = p->rank == 1 ? dist_same(d, "model", "a", 1, &p->error) : dist_gather(d, &none, &all, &p->error);
+}
+
+static void ranks_at_different_steps_are_told(void **state)
+{
+    (void)state;
+    Play p[2];
+    run(2, at_other_steps, p);
+    assert_int_equal(p[0].status, ST_INTERNAL);
+    assert_int_equal(p[1].status, ST_INTERNAL);
+}
+
+static void fails_unheard(Dist *d, Play *p)
+{
+    (void)d;
+    if (p->rank == 1)
+        p->status = error_set(&p->error, ST_DATA, "bad");
+    else
+        usleep(400000); /* in a long computation */
+}
+
+static void a_rank_that_is_not_heard_does_not_wait_for_ever(void **state)
+{
+    (void)state;
+    Play p[2];
+    run(2, fails_unheard, p);
+    assert_false(p[1].heard);
+    assert_int_equal(p[1].status, ST_DATA);
+}
+
+/* ---- shares of texts ---- */
+
+static void shares_end_where_bands_do(void **state)
+{
+    (void)state;
+    static const int lengths[] = {512, 3, 1, 700, 520, 40, 600, 33, 0, 2000, 5};
+    enum { TEXTS = sizeof lengths / sizeof *lengths };
+    int64_t start[TEXTS + 1] = {0};
+    for (int i = 0; i < TEXTS; i++)
+        start[i + 1] = start[i] + lengths[i];
+    const TokenSet all = {.samples = TEXTS, .start = start};
+    for (int size = 1; size < 2 * TEXTS; size++) {
+        int cut[2 * TEXTS + 1];
+        assert_int_equal(share_cuts(&all, size, cut, NULL), ST_OK);
+        assert_int_equal(cut[0], 0);
+        assert_int_equal(cut[size], TEXTS);
+        assert_true(cut[1] > 0);
+        RowPlan whole, part;
+        const Stream shape = {.samples = TEXTS, .rows = start[TEXTS], .start = start};
+        assert_int_equal(rowplan_make(&whole, &shape, NULL), ST_OK);
+        int64_t band = 0;
+        for (int r = 0; r < size; r++) {
+            int64_t own[TEXTS + 1];
+            assert_true(cut[r] <= cut[r + 1]);
+            for (int i = cut[r]; i <= cut[r + 1]; i++)
+                own[i - cut[r]] = start[i] - start[cut[r]];
+            const int n = cut[r + 1] - cut[r];
+            const Stream mine = {.samples = n, .rows = own[n], .start = own};
+            assert_int_equal(rowplan_make(&part, &mine, NULL), ST_OK);
+            for (int64_t b = 1; b <= part.n; b++)
+                assert_int_equal(part.start[b] + start[cut[r]], whole.start[++band]);
+            rowplan_fini(&part);
+        }
+        assert_int_equal(band, whole.n);
+        rowplan_fini(&whole);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(all_ranks_get_what_each_packed),
+        cmocka_unit_test(what_differs_is_told_on_every_rank),
+        cmocka_unit_test(a_rank_that_fails_ends_the_others),
+        cmocka_unit_test(ranks_at_different_steps_are_told),
+        cmocka_unit_test(a_rank_that_is_not_heard_does_not_wait_for_ever),
+        cmocka_unit_test(shares_end_where_bands_do),
+    };
+    return cmocka_run_group_tests_name("dist", tests, NULL, NULL);
+}
