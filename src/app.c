@@ -169,6 +169,8 @@ Status app_result(App *a, const Str *text, const char *out, Error *err)
 {
     if (text->oom)
         return error_nomem(err, "the result's text");
+    if (!dist_leads(a->dist))
+        return ST_OK; /* rank 0 has the same result */
     if (out)
         return file_write_atomic(out, str_text(text), text->len, err);
     char *shown = malloc(text->len + 1);

@@ -16,7 +16,7 @@ struct Dist {
 };
 
 /* What each rank says when it comes to a call, and rank 0 answers. */
-typedef enum CallKind { CALL_SAME, CALL_COMMON, CALL_GATHER, CALL_END } CallKind;
+typedef enum CallKind { CALL_SAME, CALL_COMMON, CALL_GATHER, CALL_SPREAD, CALL_END } CallKind;
 typedef struct Word {
     uint64_t calls, bits;
     int32_t kind, status;
@@ -208,7 +208,7 @@ static Status have_room(Dist *d, bool room, Error *err)
     Error own = {0};
     Word w = {.kind = CALL_GATHER, .status = room ? ST_OK : error_nomem(&own, "what the ranks gathered")};
     snprintf(w.text, sizeof w.text, "%s", own.text);
-    if (d->port.size == 1)
+    if (dist_size(d) == 1)
         return room ? ST_OK : error_set(err, own.status, "%s", own.text);
     return meet(d, &w, NULL, err);
 }
@@ -216,33 +216,33 @@ static Status have_room(Dist *d, bool room, Error *err)
 /* How long what each rank sends is, where it is asked for. */
 static void gather_lengths(Dist *d, uint64_t mine, bool everywhere, uint64_t *len)
 {
-    const int size = d->port.size, rank = d->port.rank;
+    const int size = dist_size(d), rank = dist_rank(d);
     len[rank] = mine;
     if (rank > 0)
         put(d, 0, &mine, sizeof mine);
     for (int r = 1; rank == 0 && r < size; r++)
         take(d, r, &len[r], sizeof *len, 0);
-    if (everywhere)
+    if (everywhere && size > 1)
         spread(d, 0, len, (size_t)size * sizeof *len);
 }
 
 static void gather_data(Dist *d, const Pack *mine, bool everywhere, Pack *p)
 {
-    const int size = d->port.size, rank = d->port.rank;
+    const int size = dist_size(d), rank = dist_rank(d);
     if (rank > 0)
         put(d, 0, mine->data, mine->len);
     else if (mine->len)
         memcpy(p[0].data, mine->data, mine->len);
     for (int r = 1; rank == 0 && r < size; r++)
         take(d, r, p[r].data, p[r].len, 0);
-    for (int r = 0; everywhere && r < size; r++)
+    for (int r = 0; everywhere && size > 1 && r < size; r++)
         spread(d, 0, p[r].data, p[r].len);
 }
 
 static Status gather(Dist *d, const Pack *mine, bool everywhere, Pack **all, Error *err)
 {
-    const int size = d->port.size;
-    const bool gets = everywhere || d->port.rank == 0;
+    const int size = dist_size(d);
+    const bool gets = everywhere || dist_rank(d) == 0;
     *all = NULL;
     Pack *p = mem_zarray((size_t)size, sizeof *p);
     uint64_t *len = mem_zarray((size_t)size, sizeof *len);
@@ -275,6 +275,55 @@ Status dist_gather(Dist *d, const Pack *mine, Pack **all, Error *err)
 Status dist_gather_all(Dist *d, const Pack *mine, Pack **all, Error *err)
 {
     return gather(d, mine, true, all, err);
+}
+
+Status dist_take(Dist *d, Pack *state, Error *err)
+{
+    uint64_t n = 0;
+    if (dist_rank(d) == 0)
+        return ST_OK;
+    take(d, d->port.rank - 1, &n, sizeof n, 0);
+    *state = (Pack){.data = malloc(n + 1), .len = n, .cap = n};
+    if (!state->data)
+        return error_nomem(err, "a state of the rank before");
+    take(d, d->port.rank - 1, state->data, n, 0);
+    return ST_OK;
+}
+
+void dist_hand_on(Dist *d, const Pack *state)
+{
+    const uint64_t n = state->len;
+    if (dist_rank(d) + 1 == dist_size(d))
+        return;
+    put(d, d->port.rank + 1, &n, sizeof n);
+    put(d, d->port.rank + 1, state->data, n);
+}
+
+Status dist_from_last(Dist *d, void *data, size_t n, Error *err)
+{
+    if (dist_size(d) == 1)
+        return ST_OK;
+    Word w = {.kind = CALL_SPREAD};
+    RETURN_IF_ERROR(meet(d, &w, NULL, err));
+    spread(d, d->port.size - 1, data, n);
+    return ST_OK;
+}
+
+Status dist_least(Dist *d, int64_t *v, Error *err)
+{
+    Pack mine = {0}, *all;
+    if (dist_size(d) == 1)
+        return ST_OK;
+    pack_i64(&mine, *v);
+    Status st = dist_gather_all(d, &mine, &all, err);
+    for (int r = 0; st == ST_OK && r < dist_size(d); r++) {
+        Unpack in = unpack_of(&all[r]);
+        const int64_t other = unpack_i64(&in);
+        *v = other < *v ? other : *v;
+    }
+    dist_packs_free(all, dist_size(d));
+    pack_fini(&mine);
+    return st;
 }
 
 /* ---- the end ---- */

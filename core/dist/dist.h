@@ -38,6 +38,15 @@ Status dist_gather(Dist *d, const Pack *mine, Pack **all, Error *err);
 /* The same on every rank. */
 Status dist_gather_all(Dist *d, const Pack *mine, Pack **all, Error *err);
 void dist_packs_free(Pack *all, int n);
+/* A state goes from rank to rank: `state` gets what the rank before handed on (rank 0: stays empty), for which it waits; and
+ * is handed on to the next (by the last one: to nobody). No agreement comes before: a rank that fails in between ends the
+ * job by dist_end's patience. */
+Status dist_take(Dist *d, Pack *state, Error *err);
+void dist_hand_on(Dist *d, const Pack *state);
+/* n bytes of the last rank, to all. */
+Status dist_from_last(Dist *d, void *data, size_t n, Error *err);
+/* The least of all ranks' values. */
+Status dist_least(Dist *d, int64_t *v, Error *err);
 
 /* The last call. st: how this rank ended, err its text. Agrees on it with the others, as long as they are heard from: *heard
  * false where a rank that failed was not heard for DIST_PATIENCE seconds: its caller tells why, and ends all by dist_kill.

@@ -9,8 +9,10 @@
 /* What the numbers of an effect are made from; all borrowed. */
 typedef struct Comparison {
     const Reference *f;
-    const Predicted *predicted;
-    const int32_t *block_of; /* [predicted->n] */
+    const Predicted *predicted;     /* of this rank's share of the evaluation set */
+    const Predicted *predicted_all; /* of all of it; the same with one rank */
+    struct Dist *dist;              /* NULL: one rank */
+    const int32_t *block_of; /* [predicted_all->n] */
     const Texts *eval_texts, *calib_texts;
     uint64_t seed; /* bootstrap */
 } Comparison;

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "dist/dist.h"
 #include "measure/compare.h"
 #include "measure/plan.h"
 #include "measure/sink_measure.h"
@@ -24,6 +25,7 @@ struct EffectLab {
     StateCache *states;
     Texts eval_texts, calib_texts;
     Predicted predicted;
+    Predicted predicted_all; /* of all ranks, with several */
     TokenBlocks *blocks;     /* of the evaluation set, without a measurement */
     int32_t *block_of;
     Reference ref[ARITH_MODES];
@@ -156,8 +158,9 @@ static Status run_layers(EffectLab *lab, Runner *r, Pipeline *p, const Digest *k
     s->keys = keys;
     s->calib = lab->opt.calib;
     s->eval = lab->opt.eval;
+    s->dist = lab->opt.dist;
     Sink sink = measure_sink(s);
-    return pipeline_run(p, r, &(PipelineOptions){.calib = lab->opt.calib, .sinks = &sink, .nsinks = 1}, err);
+    return pipeline_run(p, r, &(PipelineOptions){.calib = lab->opt.calib, .sinks = &sink, .nsinks = 1, .dist = lab->opt.dist}, err);
 }
 
 typedef struct Output {
@@ -206,7 +209,8 @@ static Status on_output(void *ctx, const Stream *calib, const Stream *eval, Erro
 {
     const Output *o = ctx;
     EffectLab *lab = o->lab;
-    const Comparison c = {.f = o->f, .predicted = &lab->predicted, .block_of = lab->block_of,
+    const Comparison c = {.f = o->f, .predicted = &lab->predicted, .block_of = lab->block_of, .dist = lab->opt.dist,
+                          .predicted_all = lab->opt.dist ? &lab->predicted_all : &lab->predicted,
                           .eval_texts = &lab->eval_texts, .calib_texts = &lab->calib_texts, .seed = lab->opt.seed};
     runner_leave_layers(o->r);
     Profile *profile = pool_profile(runner_pool(o->r));
@@ -262,8 +266,9 @@ static Status measure(EffectLab *lab, Runner *r, Pipeline *p, const Digest *keys
     Reference *f = &lab->ref[runner_arith(r)];
     if (!f->have)
         RETURN_IF_ERROR(make_reference(lab, r, f, pipeline_work(p)->peer, keys, err));
-    const TokenSet *t = lab->opt.eval;
-    Effect e = {.arith = runner_arith(r), .tokens = t->start[t->samples], .predicted = lab->predicted.n,
+    const TokenSet *t = lab->opt.all_eval;
+    Effect e = {.arith = runner_arith(r), .tokens = t->start[t->samples],
+                .predicted = lab->opt.dist ? lab->predicted_all.n : lab->predicted.n,
                 .texts = lab->eval_texts.texts};
     Output o = {lab, r, f, &e, blocks, p};
     MeasureSink s = {.output = on_output, .ctx = &o};
@@ -293,13 +298,20 @@ Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Er
     lab->model = m;
     lab->opt = *o;
     lab->opt.cache_dir = NULL; /* the cache keeps its own copy */
+    lab->opt.dist = dist_size(o->dist) > 1 ? o->dist : NULL;
+    if (!lab->opt.dist) {
+        lab->opt.all_calib = o->calib;
+        lab->opt.all_eval = o->eval;
+    }
     Status st = predicted_init(&lab->predicted, o->eval, err);
+    if (st == ST_OK && lab->opt.dist)
+        st = predicted_init(&lab->predicted_all, lab->opt.all_eval, err);
     if (st == ST_OK)
-        st = blocks_new(o->eval, &lab->blocks, &lab->block_of, err);
+        st = blocks_new(lab->opt.all_eval, &lab->blocks, &lab->block_of, err);
     if (st == ST_OK)
-        st = texts_of(o->eval, &lab->eval_texts, err);
+        st = texts_of(lab->opt.all_eval, &lab->eval_texts, err);
     if (st == ST_OK)
-        st = texts_of(o->calib, &lab->calib_texts, err);
+        st = texts_of(lab->opt.all_calib, &lab->calib_texts, err);
     if (st == ST_OK)
         st = statecache_new(&lab->states, o->cache_bytes, o->cache_dir, o->cache_dir_bytes, err);
     if (st != ST_OK) {
@@ -320,6 +332,7 @@ void effectlab_free(EffectLab *lab)
     texts_fini(&lab->eval_texts);
     texts_fini(&lab->calib_texts);
     predicted_fini(&lab->predicted);
+    predicted_fini(&lab->predicted_all);
     free(lab->blocks);
     free(lab->block_of);
     for (size_t i = 0; i < lab->nresults; i++)

@@ -41,6 +41,10 @@ typedef struct Effect {
 typedef struct EffectLab EffectLab;
 typedef struct EffectOptions {
     const TokenSet *calib, *eval;  /* borrowed, must outlive the lab */
+    /* Ranks of which each has some of the samples in calib and eval, at least one token of each; NULL: one. Then what they
+     * are shares of. */
+    struct Dist *dist;
+    const TokenSet *all_calib, *all_eval;
     uint64_t cache_bytes;          /* cap for boundary states and results in RAM */
     const char *cache_dir;         /* spill below it when set (NULL: RAM only) */
     uint64_t cache_dir_bytes;

@@ -41,7 +41,8 @@ EffectPlan effect_plan(const Pipeline *p, const TokenSet *calib, const TokenSet 
     plan.held = plan.reference + c.ahead + pipeline_bytes(p, &size);
     uint64_t layers = plan.held + streams + kept + max_u64(c.layer, e.layer);
     /* the quantized model's rows, and rows of both side by side; or the float model's, with shares of expected rows */
-    uint64_t quantized = rows * (3 * row + LOGIT_ROW_BYTES + sizeof(double)) + logit_rows_scratch(m, threads, false);
+    enum { FIGURES = 4 * 4 * sizeof(double) }; /* of a token, on their way from rank to rank */
+    uint64_t quantized = rows * (3 * row + LOGIT_ROW_BYTES + sizeof(double) + FIGURES) + logit_rows_scratch(m, threads, false);
     plan.end = streams + plan.reference + kept + max_u64(c.head, e.head) +
                max_u64(quantized, logit_rows_scratch(m, threads, true));
     plan.runner = max_u64(layers, plan.end) - plan.held;

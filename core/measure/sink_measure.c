@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "dist/dist.h"
+
 /* ---- states between units ---- */
 
 /* A state: the streams at the input of a layer, and what the layers before it left float. */
@@ -117,19 +119,40 @@ static Status give_output(MeasureSink *s, const Stream *flow, Error *err)
     return s->output(s->ctx, s->n == 2 ? &s->s[1] : flow, &s->s[0], err);
 }
 
+/* The deepest layer up to `most` whose input is kept, on any rank the least one; 0: none. */
+static Status deepest_of_all(const MeasureSink *s, int most, int64_t *layer, Error *err)
+{
+    *layer = most;
+    while (*layer > 0 && !statecache_has(s->states, &s->keys[*layer]))
+        --*layer;
+    return dist_least(s->dist, layer, err);
+}
+
+/* Whether all ranks have that state, which is then loaded. */
+static Status load_everywhere(MeasureSink *s, int layer, Stream *flow, bool *got, Error *err)
+{
+    *got = false;
+    if (statecache_has(s->states, &s->keys[layer]))
+        RETURN_IF_ERROR(load_state(s, layer, flow, got, err));
+    int64_t all = *got;
+    RETURN_IF_ERROR(dist_least(s->dist, &all, err));
+    if (*got && !all)
+        drop_streams(s, flow);
+    *got = all;
+    return ST_OK;
+}
+
 static Status sink_start(void *self, int most, int *unit, Stream *flow, Error *err)
 {
     MeasureSink *s = self;
+    bool got = false;
     *unit = 0;
-    for (int layer = most; layer > 0; layer--) {
-        bool got = false;
-        if (!statecache_has(s->states, &s->keys[layer]))
-            continue;
-        RETURN_IF_ERROR(load_state(s, layer, flow, &got, err));
-        if (got) {
-            *unit = layer;
-            break;
-        }
+    for (int64_t layer = most + 1; layer > 0 && !got;) {
+        RETURN_IF_ERROR(deepest_of_all(s, (int)layer - 1, &layer, err));
+        if (layer > 0)
+            RETURN_IF_ERROR(load_everywhere(s, (int)layer, flow, &got, err));
+        if (got)
+            *unit = (int)layer;
     }
     if (*unit == 0)
         RETURN_IF_ERROR(embed(s, flow, err));

@@ -12,6 +12,7 @@ typedef struct MeasureSink {
     StateCache *states;
     const Digest *keys;           /* [layers+1] of the input of each layer, and of the last output */
     const TokenSet *calib, *eval;
+    struct Dist *dist;            /* ranks that begin at the same layer; NULL: one */
     int only;                     /* keep the state at this layer's input and no other; -1: all */
     /* Both sets behind the last layer of the quantized model. */
     Status (*output)(void *ctx, const Stream *calib, const Stream *eval, Error *err);

@@ -52,13 +52,21 @@ static Status take_layers(PassDivision *d, Error *err)
     return ST_OK;
 }
 
+PassDivides pass_divides(const PassPlan *p)
+{
+    bool experts = false;
+    for (int64_t i = 0; i < p->m->nlinears; i++)
+        experts = experts || p->m->linears[i].expert >= 0;
+    return p->pass->divides == DIVIDES_SAMPLES && experts && (p->needs & NEED_OUTPUT) ? DIVIDES_NOT : p->pass->divides;
+}
+
 Status pass_divide(PassDivision *d, PassPlan *p, Dist *dist, Error *err)
 {
     *d = (PassDivision){.dist = dist, .plan = p, .tokens = p->tokens, .selected = p->selected, .before = p->ranks};
     if (dist_size(dist) == 1)
         return ST_OK;
     d->ranks = (Ranks){.gather = gather, .ctx = d, .dist = dist};
-    switch (p->pass->divides) {
+    switch (pass_divides(p)) {
     case DIVIDES_NOT:
         d->idle = !dist_leads(dist);
         break;

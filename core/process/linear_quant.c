@@ -55,6 +55,7 @@ static bool widens(const void *self, int unit)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_FORWARD,
     .start = start,
     .end = free,

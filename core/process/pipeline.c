@@ -496,3 +496,17 @@ uint64_t pipeline_prior_bytes(const Pipeline *p, int threads, ArithMode arith)
     }
     return most;
 }
+
+bool pipeline_divides(const Pipeline *p)
+{
+    bool experts = false, finds = false;
+    for (int64_t i = 0; i < p->m->nlinears; i++)
+        experts = experts || p->m->linears[i].expert >= 0;
+    for (int i = 0; i < p->work.nlevels; i++)
+        finds = finds || (p->levels[i].runs && (p->levels[i].act->observer || p->levels[i].weight->prepare));
+    for (int k = 0; k < p->nplans; k++)
+        for (int i = 0; i < p->plan[k].nsteps; i++)
+            if (!p->plan[k].steps[i].row->divides)
+                return false;
+    return p->nplans == 1 && !(experts && finds);
+}

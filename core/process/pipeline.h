@@ -121,7 +121,10 @@ typedef struct PipelineOptions {
     const Sink *sinks;            /* [nsinks] */
     int nsinks;
     bool sdpa;                    /* Variant.sdpa in every pass */
+    struct Dist *dist;            /* ranks of which each has some of the texts; pipeline_divides must say so. NULL: one */
 } PipelineOptions;
+/* Whether ranks can divide the texts of its runs: every processor then finds what one rank with all of them would. */
+bool pipeline_divides(const Pipeline *p);
 Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err);
 
 #endif

@@ -436,7 +436,7 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
         return error_nomem(err, "the run");
     run.forms = (FormsOptions){.levels = p->levels, .level = p->work.level, .peer = p->work.peer, .weight = run.T,
                                .overlay = p->overlay, .read = read_weight, .ctx = &run, .pool = runner_pool(r),
-                               .cancel = runner_cancel(r), .room = &run.room};
+                               .cancel = runner_cancel(r), .room = &run.room, .dist = o->dist};
     int open = 0, first;
     Status st = open_sinks(&run, &open, &first, err);
     bool opened = st == ST_OK;

@@ -78,6 +78,7 @@ typedef struct PassSize {
 } PassSize;
 
 typedef struct Processor {
+    bool divides;   /* what it finds is the same when ranks divide the texts (FormsOptions.dist) */
     unsigned needs; /* PROCESSOR_*: what its kind may need, whatever its settings */
     unsigned (*more)(const void *self); /* and what these settings add to it; NULL: nothing */
     Status (*start)(void **self, const ProcessorCtx *ctx, Error *err);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "dist/dist.h"
 #include "quant/actrange.h"
 #include "quant/hessian.h"
 
@@ -236,6 +237,32 @@ static void hessian_rows(void *ctx, int64_t row0, int64_t rows, float *out)
     }
 }
 
+/* Of all ranks' rows: the sums go from one to the next, and the last one's to all. */
+static Status gather_moments(const LayerForms *l, HessianInput *in, int64_t rows, Pool *pool, float *h, Error *err)
+{
+    Dist *d = l->opt->dist;
+    Hessian *g = NULL;
+    Pack before = {0}, mine = {0};
+    Status st = dist_take(d, &before, err);
+    if (st == ST_OK)
+        st = hessian_new(&g, in->width, h, pool, l->opt->cancel, err);
+    Unpack sums = unpack_of(&before);
+    if (st == ST_OK && dist_rank(d) > 0)
+        st = hessian_merge(g, &sums, err);
+    if (st == ST_OK)
+        st = hessian_add(g, hessian_rows, in, rows, err);
+    if (st == ST_OK)
+        st = dist_rank(d) + 1 < dist_size(d) ? hessian_pack(g, &mine, err) : hessian_end(g, err);
+    if (st == ST_OK)
+        dist_hand_on(d, &mine);
+    if (st == ST_OK)
+        st = dist_from_last(d, h, (size_t)(in->width * in->width) * sizeof *h, err);
+    hessian_free(g);
+    pack_fini(&before);
+    pack_fini(&mine);
+    return st;
+}
+
 /* One Hessian at a time: the weights that need it are quantized while it is there. */
 static Status quantize_by_hessian(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool,
                                   Error *err)
@@ -244,8 +271,9 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
     HessianInput in = {.s = s, .x = x, .shape = shape, .width = width};
     int64_t rows = shape->start[shape->samples] - shape->start[0];
     float *h = mem_aligned((size_t)(width * width), sizeof *h);
-    Status st = h ? hessian_gather(hessian_rows, &in, rows, width, pool, l->opt->cancel, h, err)
-                  : error_nomem(err, "the second moments of a linear's input");
+    Status st = !h ? error_nomem(err, "the second moments of a linear's input")
+                : dist_size(l->opt->dist) > 1 ? gather_moments(l, &in, rows, pool, h, err)
+                : hessian_gather(hessian_rows, &in, rows, width, pool, l->opt->cancel, h, err);
     void *shared = NULL;
     WeightTask t = task_of(s, width);
     if (st == ST_OK)
@@ -269,14 +297,12 @@ static void fix_range(FormState *s)
 }
 
 /* Feeds the observer; under the peer's rule sample b is quantized by what samples 0..b gave. */
-static void observe(FormState *s, const float *x, const Stream *shape, int64_t width, const float *mn, const float *mx)
+static void feed_own(FormState *s, const float *x, const Stream *shape, int64_t width, const float *mn, const float *mx)
 {
     const ActQuantizer *a = s->act;
     const QSpec *q = &s->config->act;
     bool peer = s->layer->opt->peer;
     float lo, hi;
-    if (shape->start[shape->samples] == shape->start[0])
-        return;
     for (int i = 0; i < shape->samples; i++) {
         act_observe(a->observer, s->observed, x, shape->start + i, 1, width, mn + i, mx + i, peer);
         if (s->rule != ACT_SAMPLE || a->dynamic || shape->start[i + 1] == shape->start[i])
@@ -284,8 +310,44 @@ static void observe(FormState *s, const float *x, const Stream *shape, int64_t w
         a->observer->range(s->observed, q, peer, s->T, &lo, &hi);
         s->param[i] = act_param_of(a, q, lo, hi, s->T, peer);
     }
-    a->observer->range(s->observed, q, peer, s->T, &s->range[0], &s->range[1]);
-    fix_range(s);
+}
+
+/* What other ranks' samples gave: of those before this one, or behind it. */
+static Status feed_others(FormState *s, const Pack *all, int from, int to, Error *err)
+{
+    Status st = ST_OK;
+    for (int r = from; st == ST_OK && r < to; r++) {
+        Unpack in = unpack_of(&all[r]);
+        st = act_observe_packed(s->act->observer, s->observed, &in, s->layer->opt->peer, err);
+    }
+    return st;
+}
+
+static Status observe(FormState *s, const float *x, const Stream *shape, int64_t width, const float *mn, const float *mx,
+                      Error *err)
+{
+    Dist *d = s->layer->opt->dist;
+    Pack mine = {0}, *all = NULL;
+    Status st = ST_OK;
+    if (dist_size(d) == 1 && shape->start[shape->samples] == shape->start[0])
+        return ST_OK;
+    if (dist_size(d) > 1)
+        st = act_observe_pack(s->act->observer, x, shape->start, shape->samples, width, mn, mx, &mine, err);
+    if (dist_size(d) > 1 && st == ST_OK)
+        st = dist_gather_all(d, &mine, &all, err);
+    if (all)
+        st = feed_others(s, all, 0, dist_rank(d), err);
+    if (st == ST_OK)
+        feed_own(s, x, shape, width, mn, mx);
+    if (all && st == ST_OK)
+        st = feed_others(s, all, dist_rank(d) + 1, dist_size(d), err);
+    if (st == ST_OK) {
+        s->act->observer->range(s->observed, &s->config->act, s->layer->opt->peer, s->T, &s->range[0], &s->range[1]);
+        fix_range(s);
+    }
+    dist_packs_free(all, dist_size(d));
+    pack_fini(&mine);
+    return st;
 }
 
 static Status prepare_state(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool, Error *err)
@@ -307,7 +369,7 @@ static Status prepare_state(FormState *s, const float *x, const Stream *shape, i
                 s->param[i] = (ActParam){.p = s->act->sample(&s->config->act, range[i], range[n + i], s->T),
                                          .lo = -INFINITY, .hi = INFINITY};
     if (st == ST_OK && calibrates(s->stage) && s->act->observer)
-        observe(s, x, shape, width, range, range + n);
+        st = observe(s, x, shape, width, range, range + n, err);
     free(range);
     if (st == ST_OK && calibrates(s->stage)) {
         s->seen = true;

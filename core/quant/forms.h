@@ -46,6 +46,9 @@ typedef struct FormsOptions {
     void *ctx;
     Pool *pool;
     const Cancel *cancel;  /* may be NULL */
+    /* Ranks that divide the samples, each with some of every pass; what calibration finds is of all of them. NULL: one. Not
+     * in a pass of FORM_WATCH, and not of linears that a rank's samples may not reach (experts). */
+    struct Dist *dist;
     FormRoom *room;        /* the caller's, begins zeroed, ends with form_room_free; NULL: each layer has its own */
 } FormsOptions;
 

@@ -5,32 +5,55 @@
 #include "base/mem.h"
 #include "run/rowplan.h"
 
-/* The end of a band of whole samples that is nearest to `rows`, at or behind sample `from`, but not before the first. */
-static int nearest(const RowPlan *p, int64_t rows, int from)
+/* Bands of the texts; -1 without memory. */
+static int64_t whole_bands(const TokenSet *t, RowPlan *p, Error *err)
 {
-    int best = from;
-    int64_t least = -1;
-    for (int64_t b = 1; b <= p->n; b++) {
-        int64_t away = p->start[b] > rows ? p->start[b] - rows : rows - p->start[b];
-        if (p->sample[b] < from || (least >= 0 && away >= least))
-            continue;
-        least = away;
-        best = p->sample[b];
-    }
+    const Stream shape = {.samples = t->samples, .rows = t->start[t->samples], .start = t->start};
+    int64_t n = 0;
+    if (rowplan_make(p, &shape, err) != ST_OK)
+        return -1;
+    for (int64_t b = 1; b <= p->n; b++) /* those that end inside of a sample are no place to cut */
+        if (p->sample[b] >= 0) {
+            p->start[++n] = p->start[b];
+            p->sample[n] = p->sample[b];
+        }
+    return n;
+}
+
+/* The band that ends nearest to `rows`, of (from, most]. */
+static int64_t nearest(const RowPlan *p, int64_t rows, int64_t from, int64_t most)
+{
+    int64_t best = from + 1;
+    while (best < most && llabs(p->start[best + 1] - rows) <= llabs(p->start[best] - rows))
+        best++;
     return best;
 }
 
 Status share_cuts(const TokenSet *t, int size, int *cut, Error *err)
 {
-    const Stream shape = {.samples = t->samples, .rows = t->start[t->samples], .start = t->start};
     RowPlan p;
-    RETURN_IF_ERROR(rowplan_make(&p, &shape, err));
+    const int64_t bands = whole_bands(t, &p, err), rows = t->start[t->samples];
+    if (bands < 0)
+        return ST_NOMEM;
+    const int some = bands < size ? (int)bands : size;
+    int64_t at = 0;
     cut[0] = 0;
-    for (int r = 1; r < size; r++)
-        cut[r] = nearest(&p, shape.rows * r / size, cut[r - 1]);
+    for (int r = 1; r < size; r++) {
+        if (r < some)
+            at = nearest(&p, rows * r / some, at, bands - (some - r));
+        cut[r] = r < some ? p.sample[at] : t->samples;
+    }
     cut[size] = t->samples;
     rowplan_fini(&p);
     return ST_OK;
+}
+
+bool share_all_have(const TokenSet *t, int size)
+{
+    RowPlan p;
+    const int64_t bands = whole_bands(t, &p, NULL);
+    rowplan_fini(&p);
+    return bands >= size;
 }
 
 Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err)

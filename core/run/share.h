@@ -1,13 +1,15 @@
 #ifndef SLIM_RUN_SHARE_H
 #define SLIM_RUN_SHARE_H
 
+#include <stdbool.h>
+
 #include "base/error.h"
 #include "dist/dist.h"
 #include "text/calib.h"
 
 /* Texts divided over ranks: each has samples that stand beside each other, of about as many tokens, and shares end where a
- * band of rows ends (RowPlan), so that products and sums have the same bits as those of one rank with all. Only rank 0 is
- * sure to get some. */
+ * band of rows ends (RowPlan), so that products and sums have the same bits as those of one rank with all. Where there are
+ * fewer bands than ranks, the last ranks get none. */
 typedef struct Share {
     Dist *dist;
     const TokenSet *whole;
@@ -16,6 +18,8 @@ typedef struct Share {
 } Share;
 Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err);
 void share_fini(Share *s);
+/* Whether every one of so many ranks gets a token. */
+bool share_all_have(const TokenSet *t, int size);
 /* cut[size + 1]: rank r of `size` has samples [cut[r], cut[r + 1]). */
 Status share_cuts(const TokenSet *t, int size, int *cut, Error *err);
 

@@ -32,6 +32,8 @@ static void drop_lab(Kit *k)
 {
     effectlab_free(k->lab);
     k->lab = NULL;
+    share_fini(&k->calib_share);
+    share_fini(&k->eval_share);
 }
 
 /* With the runner, which may see its changes. */
@@ -463,7 +465,7 @@ static Status meet(const Kit *k, const Job *j, Error *err)
 static void tell_division(Kit *k, const Job *j)
 {
     char line[200];
-    if (dist_size(j->opt.dist) == 1 || j->plan.pass->divides != DIVIDES_NOT)
+    if (dist_size(j->opt.dist) == 1 || pass_divides(&j->plan) != DIVIDES_NOT)
         return;
     snprintf(line, sizeof line, "%s: is not divided over ranks: rank 0 of %d does all of it", j->plan.pass->name,
              dist_size(j->opt.dist));
@@ -530,14 +532,28 @@ static uint64_t states_want(const Job *j, const EffectPlan *plan)
     return min_u64((uint64_t)(j->model->cfg.layers + 1) * plan->state * ASSIGNMENTS, kit_mem_limit(j) / 4);
 }
 
+/* What this process measures on. */
+static const TokenSet *calib_of(const Kit *k)
+{
+    return k->calib_share.dist ? &k->calib_share.mine : k->calib;
+}
+
+static const TokenSet *eval_of(const Kit *k)
+{
+    return k->eval_share.dist ? &k->eval_share.mine : k->eval;
+}
+
 static Status ensure_lab(Kit *k, const Job *j, Error *err)
 {
     if (k->lab)
         return ST_OK;
     if (j->opt.cache_dir) /* asked for, so a folder that can't be is no small matter */
         RETURN_IF_ERROR(dir_make(j->opt.cache_dir, err));
-    EffectOptions o = {.calib = k->calib,
-                       .eval = k->eval,
+    EffectOptions o = {.calib = calib_of(k),
+                       .eval = eval_of(k),
+                       .dist = k->calib_share.dist,
+                       .all_calib = k->calib,
+                       .all_eval = k->eval,
                        .cache_bytes = k->states,
                        .cache_dir = j->opt.cache_dir,
                        .cache_dir_bytes = 4ull << 30,
@@ -571,7 +587,7 @@ void kit_end_pipeline(Kit *k, Pipeline *p)
 
 static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
 {
-    EffectPlan plan = effect_plan(p, k->calib, k->eval, pool_threads(k->pool), j->opt.arith);
+    EffectPlan plan = effect_plan(p, calib_of(k), eval_of(k), pool_threads(k->pool), j->opt.arith);
     uint64_t want = states_want(j, &plan), kept = k->lab ? effectlab_references(k->lab) : 0;
     /* of this measurement, the float model's among them, and those that are there */
     uint64_t now = (k->lab ? effectlab_states(k->lab) : 0) + 2 * (uint64_t)j->model->cfg.layers * plan.state;
@@ -596,6 +612,60 @@ void kit_warn(void *ctx, const char *text)
     post_log(k->queue, k->job, 1, text);
 }
 
+/* Whether ranks divide the texts of this measurement; then k has this rank's shares. */
+static Status divide_texts(Kit *k, const Job *j, const Pipeline *p, bool *divided, Error *err)
+{
+    Dist *d = j->opt.dist;
+    *divided = dist_size(d) > 1 && pipeline_divides(p) && !j->opt.cache_dir && share_all_have(k->calib, dist_size(d)) &&
+               share_all_have(k->eval, dist_size(d));
+    if (dist_size(d) == 1 || *divided == (k->calib_share.dist != NULL))
+        return ST_OK;
+    drop_lab(k);
+    if (*divided)
+        RETURN_IF_ERROR(share_init(&k->calib_share, d, k->calib, err));
+    return *divided ? share_init(&k->eval_share, d, k->eval, err) : ST_OK;
+}
+
+/* What rank 0 measured alone, for the others, who go on with it as it does. */
+static Status hand_out_effect(Job *j, Error *err)
+{
+    Dist *d = j->opt.dist;
+    Pack mine = {0}, *all;
+    if (dist_leads(d)) {
+        const int64_t n = j->blocks ? (int64_t)(sizeof *j->blocks + (size_t)j->blocks->n * sizeof *j->blocks->b) : 0;
+        pack_put(&mine, &j->effect, sizeof j->effect);
+        pack_i64(&mine, n);
+        pack_put(&mine, j->blocks, (size_t)n);
+    }
+    Status st = dist_gather_all(d, &mine, &all, err);
+    pack_fini(&mine);
+    RETURN_IF_ERROR(st);
+    if (!dist_leads(d)) {
+        Unpack in = unpack_of(&all[0]);
+        unpack_get(&in, &j->effect, sizeof j->effect);
+        const int64_t n = unpack_i64(&in);
+        j->blocks = n ? unpack_array(&in, n, 1) : NULL;
+        st = in.bad ? error_nomem(err, "a measurement's blocks") : ST_OK;
+    }
+    dist_packs_free(all, dist_size(d));
+    return st;
+}
+
+static Status measure_divided(Kit *k, Job *j, Pipeline *p, Error *err)
+{
+    Dist *d = j->opt.dist;
+    bool divided;
+    RETURN_IF_ERROR(meet(k, j, err));
+    RETURN_IF_ERROR(divide_texts(k, j, p, &divided, err));
+    if (dist_size(d) == 1 || divided)
+        return measure_work(k, j, p, err);
+    post_log(k->queue, j, 0, "the measurement is not divided over ranks (processors that look at texts, routed experts with "
+                             "static ranges, --cache-dir, or fewer texts than ranks): rank 0 does all of it");
+    if (dist_leads(d))
+        RETURN_IF_ERROR(measure_work(k, j, p, err));
+    return hand_out_effect(j, err);
+}
+
 /* Into j->effect and j->blocks. */
 Status kit_measure(Kit *k, Job *j, Error *err)
 {
@@ -608,7 +678,7 @@ Status kit_measure(Kit *k, Job *j, Error *err)
     RETURN_IF_ERROR(pipeline_new(&p, j->model, &work, err));
     Status st = kit_priors(k, j, p, err);
     if (st == ST_OK)
-        st = measure_work(k, j, p, err);
+        st = measure_divided(k, j, p, err);
     kit_end_pipeline(k, p);
     return st;
 }

@@ -3,6 +3,7 @@
 
 #include "measure/effect.h"
 #include "process/pipeline.h"
+#include "run/share.h"
 #include "session/kit.h"
 #include "text/tokenizer.h"
 
@@ -19,6 +20,7 @@ struct Kit {
     int npriors;
     bool calib_aside;     /* only a job that is aside has told of calib */
     EffectLab *lab;
+    Share calib_share, eval_share; /* of the lab, where ranks divide its texts */
     ArithMode lab_arith;
     Queue *queue;
     Keeper *keeper;       /* NULL: nothing is kept */

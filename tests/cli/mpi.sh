@@ -26,6 +26,32 @@ analyze() {
 analyze "kurtosis local_error" "of statistics" 1 2 3
 analyze "mse_layer_wise weight_error" "by layers" 3
 analyze "alone" "by units" 3
+# measure NAME NUMBERS... -- OPTIONS...
+measure() {
+    name=$1 numbers=$2; shift 2
+    $SLIMSCOPE measure --model_path $demo --format json --out "$tmp/one" --max-samples 12 --seq-len 256 "$@" 2>/dev/null
+    for n in $numbers; do
+        ranks "$n" "$mpi" measure --model_path $demo --format json --out "$tmp/many" --max-samples 12 --seq-len 256 "$@" 2>"$tmp/err"
+        same "$tmp/one" "$tmp/many" "measure $name on $n ranks"
+        rm -f "$tmp/many"
+    done
+}
+cat >"$tmp/moments.yaml" <<'END'
+apiversion: modelslim_v1
+metadata:
+  config_id: moments
+spec:
+  process:
+    - type: linear_quant
+      qconfig:
+        act: {scope: per_tensor, dtype: int8, symmetric: false, method: histogram}
+        weight: {scope: per_channel, dtype: int8, symmetric: true, method: gptq}
+      include: ['*layers.{2,3}.*']
+END
+measure "with static ranges" "2 3"
+measure "as the peer does" 2 --compat peer
+measure "with histograms and second moments" 2 --recipe "$tmp/moments.yaml"
+
 head -n 2 lab_calib/boolq.jsonl >"$tmp/two.jsonl"
 texts=$tmp/two.jsonl
 analyze "std quantile" "of two texts" 3

@@ -159,6 +159,34 @@ static void all_ranks_get_what_each_packed(void **state)
     }
 }
 
+static void hand_around(Dist *d, Play *p)
+{
+    Pack state = {0};
+    int64_t least = 10 - p->rank, last[2] = {p->rank, 7};
+    assert_int_equal(dist_take(d, &state, &p->error), ST_OK);
+    assert_int_equal(state.len, p->rank * 8);
+    pack_i64(&state, p->rank);
+    for (int i = 0; i <= p->rank; i++)
+        assert_memory_equal(state.data + 8 * i, &(int64_t){i}, 8);
+    dist_hand_on(d, &state);
+    assert_int_equal(dist_from_last(d, last, sizeof last, &p->error), ST_OK);
+    assert_int_equal(last[0], dist_size(d) - 1);
+    assert_int_equal(dist_least(d, &least, &p->error), ST_OK);
+    assert_int_equal(least, 11 - dist_size(d));
+    pack_fini(&state);
+}
+
+static void a_state_goes_from_rank_to_rank(void **state)
+{
+    (void)state;
+    Play p[MOST];
+    for (int n = 1; n <= MOST; n++) {
+        run(n, hand_around, p);
+        for (int r = 0; r < n; r++)
+            assert_true(p[r].status == ST_OK && p[r].heard);
+    }
+}
+
 /* ---- failures ---- */
 
 static void differ(Dist *d, Play *p)
@@ -247,6 +275,7 @@ static void shares_end_where_bands_do(void **state)
         assert_int_equal(cut[0], 0);
         assert_int_equal(cut[size], TEXTS);
         assert_true(cut[1] > 0);
+        assert_true(share_all_have(&all, size) == (start[cut[size]] > start[cut[size - 1]]));
         RowPlan whole, part;
         const Stream shape = {.samples = TEXTS, .rows = start[TEXTS], .start = start};
         assert_int_equal(rowplan_make(&whole, &shape, NULL), ST_OK);
@@ -272,6 +301,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_ranks_get_what_each_packed),
+        cmocka_unit_test(a_state_goes_from_rank_to_rank),
         cmocka_unit_test(what_differs_is_told_on_every_rank),
         cmocka_unit_test(a_rank_that_fails_ends_the_others),
         cmocka_unit_test(ranks_at_different_steps_are_told),
