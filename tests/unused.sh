@@ -21,6 +21,8 @@ overlay_derive          the same
 overlay_derive_tensor   the same
 overlay_file            the same
 overlay_replace         the same
+passgrad_fini           room of a backward pass
+passgrad_init           the same
 rng_unit                the random stream of a layer job
 save_changes_unsaved    the same
 schedule_backward       orders of units for metrics with a pass of their own

@@ -66,7 +66,7 @@ struct BlockOps {
     /* Gradients through it and its join. buf->in: the state that forward read; buf->out: the gradient of the one it left,
      * which becomes that of buf->in. NULL: there are none through this kind yet. */
     BlockFn *backward;
-    /* What that needs: buf->mid is as wide as it says. Set where backward is. */
+    /* What that needs, joins apart. Set where backward is. */
     void (*backward_need)(const Block *b, const NeedAsk *ask, BlockNeed *out);
     /* Multiply-adds of a row beside those of its slots' linears, NULL: none. */
     double (*work)(const Block *b, const ModelConfig *cfg);
@@ -82,6 +82,12 @@ struct BlockOps {
     /* The state behind the block, which gave y[rows][hidden] (left changed); out may be state. */
     Status (*write)(Pass *ps, const BlockRun *join, const float *mix, const float *state, float *y, int64_t rows,
                     float *out, Error *err);
+    /* Gradients of the two, where nothing rounds; buf as BlockOps.backward has it, its tap what write was given, its mix
+     * what read left, its up the gradient of that. Of write: dy[rows][hidden], and buf->out to what of it is the state's
+     * own. NULL: there are none through this kind yet. */
+    Status (*write_back)(Pass *ps, const BlockRun *join, const ChunkBuffers *buf, float *dy, Error *err);
+    /* Of read: adds to buf->out what dx[rows][hidden] and buf->up are of the state. */
+    Status (*read_back)(Pass *ps, const BlockRun *join, const ChunkBuffers *buf, const float *dx, Error *err);
     /* Whether write does more than add, so that y has to stand somewhere first. */
     bool (*aside)(const Block *join);
 };

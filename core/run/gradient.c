@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "run/lineargrad.h"
 #include "run/need.h"
 
 static uint64_t stream_bytes(const Model *m, int64_t rows)
@@ -65,7 +66,8 @@ uint64_t unit_backward_bytes(const Model *m, int unit, int64_t rows, int64_t lon
                    .gemms = {[NEED_F32] = f32, [NEED_PRODUCTS] = f32}};
     BlockNeed need = unit_need(m, u, 0, u->nblocks, NULL, &ask);
     uint64_t chunk = (uint64_t)min_i64(rows, max_i64(CHUNK_ROWS, longest));
-    uint64_t layer = max_u64(chunk * (uint64_t)row_need_floats(&need.row) * sizeof(float), need.whole);
+    uint64_t room = passgrad_bytes(u, m->linears, f32);
+    uint64_t layer = room + max_u64(chunk * (uint64_t)row_need_floats(&need.row) * sizeof(float), need.whole);
     return (uint64_t)(u->nblocks - 1) * stream_bytes(m, rows) + forward.kept + more_for_workers(m, u, ask, &need) +
            max_u64(forward.layer, layer);
 }

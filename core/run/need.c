@@ -4,6 +4,7 @@
 
 #include "base/num.h"
 #include "run/block/router.h"
+#include "run/lineargrad.h"
 
 static size_t max_size(size_t a, size_t b)
 {
@@ -53,6 +54,8 @@ static WorkerNeed linears_need(const Model *m, const Unit *u, const NeedAsk *ask
         cols = max_i64(cols, panel);
         w.edit = ask->ps ? max_size(w.edit, edit_need(ask->ps->r->opt.overlay, i)) : w.edit;
         need_product(ask, &w, min_i64(band, STAGE_TILE_ROWS), panel, l->in);
+        if (ask->back)
+            need_product(ask, &w, min_i64(band, STAGE_TILE_ROWS), min_i64(GRAD_COLS, l->in), l->out);
         need_panel(ask, &w, panel, l->in);
     }
     w.tile = (size_t)(min_i64(band, STAGE_TILE_ROWS) * cols);
@@ -74,7 +77,7 @@ BlockNeed unit_need(const Model *m, const Unit *u, int from, int n, const BlockR
             ops->need(b, &a, &one);
         if (ops && ask->back && ops->backward_need)
             ops->backward_need(b, &a, &one);
-        if (b->join && !ask->back)
+        if (b->join)
             block_ops(b->join->type)->need(b->join, &a, &join);
         most(&all, &one);
         most(&all, &join);

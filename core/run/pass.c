@@ -22,7 +22,7 @@ Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
     }
     l->bias_apart = lin->out_step > 0;
     /* libm's arithmetic is the one to compare with: it multiplies what quantization makes of the values */
-    l->codes = l->form && l->form->weight_codes && !ps->r->ops.libm && lin->in % 2 == 0;
+    l->codes = l->form && l->form->weight_codes && !ps->r->ops.libm && !ps->grad && lin->in % 2 == 0;
     if (l->codes && !(l->scale = mem_array((size_t)lin->out, sizeof *l->scale)))
         return error_nomem(err, "the scales of a weight");
     return source_bias(&ps->r->src, &ps->ops, lin, &l->bias, err);

@@ -87,7 +87,7 @@ typedef struct Pass {
     int64_t b0, b1, row0, rows;
     int s0, s1;
     struct PassLate *late;  /* what is added behind the last block */
-    const struct GradHooks *hooks; /* of a backward pass, NULL: none */
+    struct PassGrad *grad;  /* of a backward pass (run/lineargrad.h); NULL: it is none */
     double *work_done, work_total; /* multiply-adds of this pass */
 } Pass;
 

@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "run/gradient.h"
+#include "run/lineargrad.h"
 #include "run/need.h"
 
 /* One unit, or some of its blocks: those that can run together chunk by chunk, the others over all rows at once. */
@@ -142,6 +142,7 @@ static Status chunk_rows(PartRun *u, const BlockNeed *need, bool whole, Error *e
     ps->fixed = streams + worker_need_bytes(&need->worker, r->threads);
     ps->fixed += 2 * (r->piece < ps->piece_max ? r->piece : ps->piece_max);
     ps->fixed += unit_beside_bytes(r->m, ps->plan.longest_sample);
+    ps->fixed += ps->grad ? passgrad_bytes(ps->u, r->m->linears, ops_gemms(&ps->ops)) : 0;
     ps->fixed += linears_whole_bytes(&r->src, ps->u->first, ps->u->count, false, ps->piece_max);
     int64_t least_rows = whole ? ps->in->rows : rowplan_largest_whole(&ps->plan);
     u->rows = whole ? ps->in->rows : max_i64(CHUNK_ROWS, least_rows);
@@ -422,8 +423,12 @@ Status unit_has_gradients(const Model *m, int unit, Error *err)
     const Unit *u = &m->units[unit];
     for (int i = 0; i < u->nblocks; i++) {
         const BlockOps *ops = block_ops(u->block[i].type);
+        const Block *join = u->block[i].join;
+        const BlockOps *joins = join ? block_ops(join->type) : NULL;
         if (!ops || !ops->backward)
             return error_set(err, ST_USAGE, "no gradients through %s yet (layer %d)", u->block[i].type->name, unit);
+        if (joins && !joins->write_back)
+            return error_set(err, ST_USAGE, "no gradients through %s yet (layer %d)", join->type->name, unit);
         if (u->block[i].spec->late)
             return error_set(err, ST_USAGE, "no gradients through %s that is added behind its layer's last block yet "
                              "(layer %d)", u->block[i].type->name, unit);
@@ -454,14 +459,20 @@ Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, con
     double done = 0;
     PartRun u = part_of(r, unit, block, block + 1, v, in, grad, (TapHub){NULL, 0, r->opt.cancel}, &done);
     u.ps.late = &u.late;
-    u.ps.hooks = hooks;
+    PassGrad room = {.hooks = hooks};
+    if (in->past)
+        return error_set(err, ST_INTERNAL, "no gradients through texts that go on");
+    u.ps.grad = &room;
     Status st = start_unit(&u, err);
     ops_widen(&u.ps.ops);
     ops_widen(&u.ps.front);
     if (st == ST_OK)
+        st = passgrad_init(&room, u.ps.u, r->m->linears, ops_gemms(&u.ps.ops), err);
+    if (st == ST_OK)
         st = make_room(&u, true, err);
     if (st == ST_OK)
         st = backward_chunks(&u, err);
+    passgrad_fini(&room);
     end_unit(&u);
     return st;
 }

@@ -18,8 +18,7 @@ int64_t attention_query_rows(int64_t len)
     return blocks > 0 ? (div_up(len, blocks) + 7) / 8 * 8 : rows;
 }
 
-/* Floats of scores one thread holds. A bound for every text up to `len`: shorter ones may take more, because their blocks are cut less evenly. */
-static int64_t attention_scores_floats(int64_t len)
+int64_t attention_scores_floats(int64_t len)
 {
     int64_t most = SCORES_VALUES + 8 * len, small = QUERY_ROWS_MAX * len, least = QUERY_ROWS_MIN * len;
     most = most < small ? most : small;
@@ -51,6 +50,16 @@ static void chosen_softmax(const AttnRun *a, float *row, int64_t n, const uint32
         ops_softmax(ops, row, k);
     for (int64_t s = n - 1; s >= 0; s--)
         row[s] = bits[s / 32] >> s % 32 & 1 ? row[--k] : 0;
+}
+
+void attention_weights(const AttnRun *a, float *row, int64_t n, const uint32_t *chosen, int head)
+{
+    if (chosen)
+        chosen_softmax(a, row, n, chosen, head);
+    else if (a->sinks)
+        ops_softmax_sink(a->ops, row, n, a->sinks[head]);
+    else
+        ops_softmax(a->ops, row, n);
 }
 
 /* One query head of a task (a layer with windows chooses no keys). */
@@ -90,12 +99,8 @@ static void attend(const AttnRun *a, Worker *wk, const AttnTask *task, int head)
             ops_softcap(ops, row + first, n, a->softcap);
         if (fused)
             sum[t - t0] = sdpa_weights(ops, row + first, a->scale, n, sdpa_vector_keys(t, len, masked) - lo - first);
-        else if (chosen)
-            chosen_softmax(a, row, n, chosen + (t - t0) * words, head);
-        else if (a->sinks)
-            ops_softmax_sink(ops, row + first, n, a->sinks[head]);
         else
-            ops_softmax(ops, row + first, n);
+            attention_weights(a, row + first, n, chosen ? chosen + (t - t0) * words : NULL, head);
         memset(row + first + n, 0, (size_t)(keys - first - n) * sizeof *row);
     }
     GemmArgs pv = {

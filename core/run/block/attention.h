@@ -41,6 +41,25 @@ void attention_past(const ModelConfig *cfg, PastShape *out);
 /* Scores and products of the workers. */
 void attention_need(const NeedAsk *ask, BlockNeed *out);
 
+/* Gradients of such an attention. */
+typedef struct AttnBack {
+    const AttnRun *at;  /* as attention_heads left it, its ops those of the pass; no past */
+    const float *go;    /* [rows][ldgo] of its output */
+    int64_t ldgo;
+    float *d[3];        /* [rows][ldd]: of q, k and v as they entered it */
+    int64_t ldd[3];
+    const uint32_t *chosen; /* [rows of the stream][words] AttnRun.select's, NULL: all keys */
+    int64_t words;
+} AttnBack;
+Status attention_backward(const AttnBack *b, Error *err);
+/* With attention_need's. */
+void attention_back_need(const NeedAsk *ask, BlockNeed *out);
+/* A row's weights from its scores: softmax over the first n keys, of those that are chosen (NULL: all). */
+void attention_weights(const AttnRun *a, float *row, int64_t n, const uint32_t *chosen, int head);
+/* Floats of scores one thread holds. A bound for every text up to `len`: shorter ones may take more, because their blocks are
+ * cut less evenly. */
+int64_t attention_scores_floats(int64_t len);
+
 /* Rows [t0, t1) of a text of `len` tokens, and the query heads of one key head. */
 typedef struct AttnTask {
     int64_t base, len, t0, t1; /* base: the text's first row within the chunk; below 0 where rows came before */

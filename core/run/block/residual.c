@@ -1,4 +1,7 @@
+#include <string.h>
+
 #include "run/block.h"
+#include "run/opsback.h"
 
 /* The plain residual stream: a block reads the normed state, what it gives is added, normed again in some families. */
 
@@ -64,6 +67,46 @@ static Status write(Pass *ps, const BlockRun *join, const float *mix, const floa
     return pass_tiles(ps, PHASE_ELEMENTS, write_task, &r, rows, err);
 }
 
+/* ---- gradients ---- */
+
+/* x: dx, or what the norm was given; y: dy; out: the gradient of the state. */
+static void write_back_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const ResidualRun *r = ctx;
+    int64_t h = r->cfg->hidden;
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, r->rows); t++) {
+        if (r->norm)
+            ops_norm_back(r->ops, r->cfg->norm, r->x + t * h, r->norm, r->eps, h, r->out + t * h, false, r->y + t * h);
+        else
+            memcpy(r->y + t * h, r->out + t * h, (size_t)h * sizeof *r->y);
+    }
+}
+
+static void read_back_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const ResidualRun *r = ctx;
+    int64_t h = r->cfg->hidden;
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, r->rows); t++)
+        ops_norm_back(r->ops, r->cfg->norm, r->state + t * h, r->norm, r->eps, h, r->y + t * h, true, r->out + t * h);
+}
+
+static Status write_back(Pass *ps, const BlockRun *join, const ChunkBuffers *buf, float *dy, Error *err)
+{
+    ResidualRun r = {.ops = &ps->ops, .cfg = ps->cfg, .norm = join->small[RESIDUAL_AFTER],
+                     .eps = eps_of(ps, join, RESIDUAL_AFTER), .x = buf->tap, .y = dy, .out = buf->out, .rows = ps->rows};
+    return pass_tiles(ps, PHASE_ELEMENTS, write_back_task, &r, ps->rows, err);
+}
+
+static Status read_back(Pass *ps, const BlockRun *join, const ChunkBuffers *buf, const float *dx, Error *err)
+{
+    ResidualRun r = {.ops = &ps->front, .cfg = ps->cfg, .state = buf->in, .norm = join->small[RESIDUAL_BEFORE],
+                     .eps = eps_of(ps, join, RESIDUAL_BEFORE), .y = (float *)(uintptr_t)dx, .out = buf->out,
+                     .rows = ps->rows};
+    return pass_tiles(ps, PHASE_ELEMENTS, read_back_task, &r, ps->rows, err);
+}
+
 static bool aside(const Block *join)
 {
     return join->small[RESIDUAL_AFTER] != NULL;
@@ -76,4 +119,5 @@ static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
     (void)out;
 }
 
-const BlockOps residual_ops = {.need = need, .read = read, .write = write, .aside = aside};
+const BlockOps residual_ops = {.need = need, .read = read, .write = write, .aside = aside,
+                               .write_back = write_back, .read_back = read_back};
