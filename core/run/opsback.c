@@ -9,7 +9,7 @@ static double add_lanes(const double s[LANES])
     return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
 }
 
-static double dot(const float *a, const float *b, int64_t n)
+double ops_dot(const float *a, const float *b, int64_t n)
 {
     double s[LANES] = {0};
     int64_t i = 0;
@@ -147,7 +147,7 @@ void ops_rope_back(const Ops *o, float *g, const float *cos, const float *sin, i
 
 void ops_softmax_back(const float *p, float *d, int64_t n, float scale)
 {
-    float mean = (float)dot(p, d, n);
+    float mean = (float)ops_dot(p, d, n);
     for (int64_t i = 0; i < n; i++)
         d[i] = scale * (p[i] * (d[i] - mean));
 }

@@ -19,4 +19,7 @@ void ops_sigmoid_back(const float *y, float *d, int64_t n);
 void ops_rope_back(const Ops *o, float *g, const float *cos, const float *sin, int64_t half);
 /* Of the softmax that gave p: d, of p, becomes the gradient of the scores, times scale. */
 void ops_softmax_back(const float *p, float *d, int64_t n, float scale);
+/* Sum of a*b in float64, 8 interleaved partial sums. */
+double ops_dot(const float *a, const float *b, int64_t n);
+
 #endif

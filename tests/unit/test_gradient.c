@@ -133,7 +133,10 @@ static void check_directions(Point *p, int unit, int from, int to, const Variant
             u[i] = k == 3 ? r * (float)(all / sqrt((double)n)) : r > 0 ? g->data[i] : 0;
             want += (double)u[i] * (double)g->data[i];
         }
-        double got = slope(p, unit, from, to, v, u, 2e-4), size = all * norm2(u, n);
+        double got = 0, size = all * norm2(u, n), part = 2e-4;
+        do /* the experts and keys that are chosen may be others at the end of a step: then a shorter one */
+            got = slope(p, unit, from, to, v, u, part);
+        while (!(fabs(got - want) <= tol * size) && (part /= 4) > 5e-6);
         if (!(fabs(got - want) <= tol * size))
             fail_msg("%s, layer %d, blocks %d to %d: %.8g along direction %u, the gradient says %.8g (of %.3g)", what, unit, from,
                      to, got, k, want, size);
@@ -258,13 +261,16 @@ static void check_weight(Point *p, int unit, int64_t linear, const char *what)
     float *w = malloc((size_t)n * sizeof *w);
     assert_non_null(w);
     assert_int_equal(runner_weight(p->b.r, linear, -1, w, NULL), ST_OK);
-    double eps = all > 0 ? 2e-3 * norm2(w, n) / sqrt(along) : 0;
-    for (int k = 0; k < 4; k++) {
-        m.eps = steps[k] * eps;
-        side[k] = loss(p, unit, 0, u->nblocks, &v, &p->in);
+    double eps = all > 0 ? 2e-3 * norm2(w, n) / sqrt(along) : 0, tol = 1e-3 * sqrt(all * along), got = want;
+    for (int tries = 0; tries < 5 && all > 0 && (tries == 0 || !(fabs(got - want) <= tol)); tries++, eps /= 4) {
+        for (int k = 0; k < 4; k++) {
+            m.eps = steps[k] * eps;
+            side[k] = loss(p, unit, 0, u->nblocks, &v, &p->in);
+        }
+        got = difference(side, eps);
     }
-    if (all > 0 && !(fabs(difference(side, eps) - want) <= 1e-3 * sqrt(all * along)))
-        fail_msg("%s, %s: %.8g, the pairs say %.8g (of %.3g)", what, l->name, difference(side, eps), want, sqrt(all * along));
+    if (!(fabs(got - want) <= tol))
+        fail_msg("%s, %s: %.8g, the pairs say %.8g (of %.3g)", what, l->name, got, want, tol * 1e3);
     free(w);
     free(m.g);
     free(m.d);

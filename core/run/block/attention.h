@@ -48,8 +48,6 @@ typedef struct AttnBack {
     int64_t ldgo;
     float *d[3];        /* [rows][ldd]: of q, k and v as they entered it */
     int64_t ldd[3];
-    const uint32_t *chosen; /* [rows of the stream][words] AttnRun.select's, NULL: all keys */
-    int64_t words;
 } AttnBack;
 Status attention_backward(const AttnBack *b, Error *err);
 /* With attention_need's. */

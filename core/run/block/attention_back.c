@@ -67,7 +67,7 @@ static void weights(const Rows *r)
             for (int64_t i = first; i < first + n; i++)
                 slope[i] = 1 - row[i] / a->softcap * (row[i] / a->softcap);
         }
-        attention_weights(a, row + first, n, task->chosen ? task->chosen + (t - task->t0) * r->b->words : NULL, r->head);
+        attention_weights(a, row + first, n, task->chosen ? task->chosen + (t - task->t0) * r->b->at->ps->out->select_words : NULL, r->head);
     }
 }
 
@@ -131,7 +131,8 @@ static void task_of_head(void *ctx, int64_t index, int worker)
     for (int j = 0; j < group; j++)
         for (task.t0 = 0; task.t0 < len && !cancel_level(ps->r->opt.cancel); task.t0 = task.t1) {
             task.t1 = min_i64(task.t0 + step, len);
-            task.chosen = b->chosen && len > ps->cfg->index.top_k ? b->chosen + (ps->in->start[s] + task.t0) * b->words : NULL;
+            if (a->select && len > ps->cfg->index.top_k)
+                task.chosen = ps->out->select + (ps->in->start[s] + task.t0) * ps->out->select_words;
             int64_t lo = a->window > 0 ? max_i64(0, task.t0 - a->window + 1) : 0;
             Rows r = {.b = b, .task = &task, .head = task.kv * group + j, .lo = lo,
                       .keys = (a->every_key ? len : task.t1) - lo, .p = wk->scores, .scratch = wk->gemm};

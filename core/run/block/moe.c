@@ -1,4 +1,4 @@
-#include "run/block.h"
+#include "run/block/moe.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -6,53 +6,11 @@
 
 #include "base/mem.h"
 #include "base/num.h"
-#include "run/block/router.h"
 
 /* The feed-forward block of a layer with experts (specs/models.md 2.3, MoE). It sees all rows of the layer at once:
  * every expert gathers the rows that chose it, so each weight is read once a layer. */
 
-/* Experts that run together, in one pool call for each step: what is gathered for them lies one after the other. */
-typedef struct Group {
-    int e[STAGES_MAX], n;
-    int64_t base, rows;    /* the first one's first entry; rows of all */
-} Group;
-enum { GROUP_ROWS = 4096 }; /* enough for all workers, whatever the memory */
-
-typedef struct ExpertRun {
-    Pass ps;               /* over its rows */
-    Stream shape;          /* as packed samples */
-    LinearRun lin[3];      /* gate, up, down */
-    Stage gu, down;
-} ExpertRun;
-
-typedef struct MoeRun {
-    Pass *ps;
-    BlockRun *b;
-    const MoeRule *rule;
-    int64_t rows;
-    float *x, *y;          /* [rows][hidden]: what the block reads, the sum of what the experts give */
-    float *logits;         /* [rows][choices] */
-    float *w;              /* [rows][top_k] */
-    int32_t *idx;          /* [rows][top_k], ascending */
-    const float *router, *bias;  /* widened; NULL: the router is a linear; there is no bias */
-    float *mix;            /* what the join needs, NULL: nothing */
-    float *scratch;        /* [threads][router_scratch_floats] */
-    int64_t *first;        /* [choices + 1] of each expert in entry */
-    struct MoeEntry {
-        int64_t row;
-        float w;
-    } *entry;              /* [rows * top_k] by expert, then by row */
-    int64_t most;          /* rows of the expert that has most */
-    int64_t room;          /* rows that a group of experts has at most */
-    int64_t *start;        /* [STAGES_MAX][samples + 1] rows of the experts at work */
-    struct ExpertRun *run; /* [STAGES_MAX] */
-    int acts;              /* acts_of */
-    float *gather, *mid, *up, *out, *act; /* [room][...], those that the shared expert uses for all rows */
-    Group group;           /* at work */
-    bool shared;           /* the shared expert is */
-} MoeRun;
-
-static void moe_fini(MoeRun *m)
+void moe_fini(MoeRun *m)
 {
     void *const all[] = {m->x,     m->y,       m->logits, m->w,   m->idx, m->mix, m->scratch,
                          m->first, m->entry,   m->start,  m->run,    m->gather, m->mid, m->up,  m->out,  m->act};
@@ -219,7 +177,7 @@ static Status route(MoeRun *m, const ChunkBuffers *buf, Error *err)
 
 /* ---- a group of experts ---- */
 
-static void gather_task(void *ctx, int64_t index, int worker)
+void moe_gather_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     MoeRun *m = ctx;
@@ -379,8 +337,7 @@ static void group_piece(const MoeRun *m, const Group *g, FeedPiece *p)
     }
 }
 
-/* The pass and the two stages of the group's k-th expert. */
-static Status start_expert(MoeRun *m, int k, Error *err)
+Status moe_start_expert(MoeRun *m, int k, Error *err)
 {
     const ModelConfig *c = m->ps->cfg;
     ExpertRun *x = &m->run[k];
@@ -408,6 +365,13 @@ static Status start_expert(MoeRun *m, int k, Error *err)
                       .y = {m->out + row0 * h}, .ldy = {h},
                       .act_scratch = m->act ? m->act + stage_acts_floats(width, m->acts * row0) : NULL, .hidden = none};
     return ST_OK;
+}
+
+void moe_end_expert(MoeRun *m, int k)
+{
+    for (int i = 0; i < 3; i++)
+        pass_linear_end(&m->run[k].lin[i]);
+    rowplan_fini(&m->run[k].ps.plan);
 }
 
 /* An expert that somebody watches, or whose weights are more than a piece. */
@@ -452,18 +416,15 @@ static Status run_group(MoeRun *m, const Group *next, Error *err)
     Status st = ST_OK;
     group_piece(m, next, &after);
     while (st == ST_OK && started < m->group.n)
-        st = start_expert(m, started++, err);
+        st = moe_start_expert(m, started++, err);
     if (st == ST_OK && m->group.rows > 0)
-        st = pass_tiles(m->ps, PHASE_PACK, gather_task, m, m->group.rows, err);
+        st = pass_tiles(m->ps, PHASE_PACK, moe_gather_task, m, m->group.rows, err);
     if (st == ST_OK)
         st = m->group.n == 1 ? run_alone(m, &after, err) : run_together(m, &after, err);
     if (st == ST_OK && m->group.rows > 0)
         st = pass_tiles(m->ps, PHASE_ELEMENTS, scatter_task, m, m->rows, err);
-    for (int k = 0; k < started; k++) {
-        for (int i = 0; i < 3; i++)
-            pass_linear_end(&m->run[k].lin[i]);
-        rowplan_fini(&m->run[k].ps.plan);
-    }
+    for (int k = 0; k < started; k++)
+        moe_end_expert(m, k);
     return st;
 }
 
@@ -478,7 +439,7 @@ static Status run_experts(MoeRun *m, Error *err)
     }
     for (int e = c->experts; e < router_choices(c); e++) {
         m->group = (Group){.e = {e}, .n = 1, .base = m->first[e], .rows = m->first[e + 1] - m->first[e]};
-        RETURN_IF_ERROR(pass_tiles(m->ps, PHASE_PACK, gather_task, m, m->group.rows, err));
+        RETURN_IF_ERROR(pass_tiles(m->ps, PHASE_PACK, moe_gather_task, m, m->group.rows, err));
         RETURN_IF_ERROR(pass_tiles(m->ps, PHASE_ELEMENTS, scatter_task, m, m->rows, err));
     }
     return ST_OK;
@@ -549,21 +510,29 @@ static int64_t join_mix(const Block *b, const ModelConfig *c)
     return need.row.mix;
 }
 
+/* Whether inputs of the unit are changed. */
+static bool inputs_changed(const Pass *ps)
+{
+    for (int32_t i = 0; i < ps->u->count; i++)
+        if (overlay_inputs(ps->r->opt.overlay, ps->u->first + i))
+            return true;
+    return false;
+}
+
 /* Inputs that are made for one linear, at most: changed, fake-quantized. */
 static int acts_of(const Pass *ps)
 {
-    bool act = false, changed = false;
-    for (int32_t i = 0; i < ps->u->count; i++) {
+    bool act = false;
+    for (int32_t i = 0; i < ps->u->count; i++)
         act = act || (ps->forms && ps->forms[i] && ps->forms[i]->act);
-        changed = changed || overlay_inputs(ps->r->opt.overlay, ps->u->first + i);
-    }
-    return act + changed;
+    return act + inputs_changed(ps);
 }
 
 static uint64_t bytes_now(const MoeRun *m, int64_t most, int acts)
 {
     int64_t mix = join_mix(m->b->b, m->ps->cfg);
-    return block_bytes(m->ps->cfg, m->rows, most, mix, m->ps->r->threads, acts) + m->ps->fixed;
+    uint64_t back = m->back ? moe_back_bytes(m->ps->cfg, m->rows, most, mix, inputs_changed(m->ps)) : 0;
+    return block_bytes(m->ps->cfg, m->rows, most, mix, m->ps->r->threads, acts) + back + m->ps->fixed;
 }
 
 static Status check_limit(const MoeRun *m, int64_t most, int acts, Error *err)
@@ -595,8 +564,10 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->start = mem_array(((size_t)ps->in->samples + 1) * STAGES_MAX, sizeof *m->start);
     m->run = mem_array(STAGES_MAX, sizeof *m->run);
     m->acts = acts_of(ps);
+    m->edits = inputs_changed(ps);
     m->act = m->acts ? mem_aligned((size_t)stage_acts_floats(width, 3 * m->acts * m->rows), sizeof *m->act) : NULL;
     m->mix = mix ? mem_array(rows * (size_t)mix, sizeof *m->mix) : NULL;
+    m->mix_floats = mix;
     if (m->acts && !m->act)
         return error_nomem(err, "the experts' inputs");
     if (!m->x || !m->y || !m->logits || !m->w || !m->idx || !m->scratch || !m->first || !m->entry || !m->start ||
@@ -625,18 +596,26 @@ static Status expert_buffers(MoeRun *m, Error *err)
     return m->gather && m->mid && m->up && m->out ? ST_OK : error_nomem(err, "the experts' values");
 }
 
-static Status run_block(MoeRun *m, const ChunkBuffers *buf, Error *err)
+Status moe_begin(MoeRun *m, const ChunkBuffers *buf, Error *err)
 {
-    Pass *ps = m->ps;
-    const MoeConfig *c = &ps->cfg->moe;
-    int64_t h = ps->cfg->hidden;
     RETURN_IF_ERROR(check_limit(m, 0, 0, err));
     RETURN_IF_ERROR(moe_buffers(m, err));
     RETURN_IF_ERROR(route(m, buf, err));
-    RETURN_IF_ERROR(expert_buffers(m, err));
+    return expert_buffers(m, err);
+}
+
+Status moe_outputs(MoeRun *m, Error *err)
+{
     RETURN_IF_ERROR(run_experts(m, err));
-    if (c->shared_inter)
-        RETURN_IF_ERROR(run_shared(m, err));
+    return m->ps->cfg->moe.shared_inter ? run_shared(m, err) : ST_OK;
+}
+
+static Status run_block(MoeRun *m, const ChunkBuffers *buf, Error *err)
+{
+    Pass *ps = m->ps;
+    int64_t h = ps->cfg->hidden;
+    RETURN_IF_ERROR(moe_begin(m, buf, err));
+    RETURN_IF_ERROR(moe_outputs(m, err));
     return pass_feed_tap(ps, TAP_FFN, block_tap_linear(m->b, MOE_DOWN), m->y, h, h, err);
 }
 
@@ -675,4 +654,15 @@ static double work(const Block *b, const ModelConfig *c)
     return 3.0 * (double)c->moe.inter * (double)c->hidden * c->moe.top_k;
 }
 
-const BlockOps moe_ops = {.whole = true, .need = need, .forward = forward, .work = work};
+static void backward_need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    int64_t mix = join_mix(b, ask->cfg);
+    need(b, ask, out);
+    out->whole += moe_back_bytes(ask->cfg, ask->rows, ask->rows, mix, ask->inputs);
+    out->least += moe_back_bytes(ask->cfg, ask->rows, 0, mix, ask->inputs);
+    if (b->linear[MOE_ROUTER] < 0)
+        need_product(ask, &out->worker, PASS_TILE, ask->cfg->hidden, router_choices(&ask->cfg->moe));
+}
+
+const BlockOps moe_ops = {.whole = true, .need = need, .forward = forward, .work = work, .backward = moe_backward,
+                          .backward_need = backward_need};

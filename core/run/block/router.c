@@ -152,3 +152,37 @@ void router_weigh(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const
     scores_of(rule, ops, logits, router_choices(c), scratch);
     weigh(rule, c, ops, scratch, idx, w);
 }
+
+void router_back(const MoeRule *rule, const MoeConfig *c, const Ops *ops, float *logits, const int32_t *idx, const float *dw,
+                 float *scratch)
+{
+    int n = router_choices(c), k = c->top_k;
+    float *score = scratch, *d = scratch + n, *w = d + n;
+    double sum = 0, along = 0;
+    scores_of(rule, ops, logits, n, score);
+    for (int j = 0; j < k; j++) {
+        w[j] = score[idx[j]];
+        sum += (double)w[j];
+    }
+    if (rule->score == SCORE_TOP_SOFTMAX)
+        ops->f->softmax(w, k);
+    bool top = rule->score == SCORE_TOP_SOFTMAX, renorm = c->renorm && !top;
+    sum = renorm ? sum + (double)(float)rule->renorm_eps : 1;
+    for (int j = 0; j < k; j++)
+        along += top || renorm ? (double)w[j] / sum * (double)dw[j] : 0;
+    memset(d, 0, (size_t)n * sizeof *d);
+    for (int j = 0; j < k; j++) {
+        double of = ((double)dw[j] - along) / sum * (rule->scaled ? (double)(float)c->scale : 1);
+        d[idx[j]] = (float)(top ? (double)w[j] * of : of);
+    }
+    along = 0;
+    for (int i = 0; i < n && rule->score == SCORE_SOFTMAX; i++)
+        along += (double)score[i] * (double)d[i];
+    for (int i = 0; i < n; i++) {
+        double s = (double)score[i], g = (double)d[i], l = (double)logits[i];
+        logits[i] = (float)(top ? g
+                            : rule->score == SCORE_SOFTMAX ? s * (g - along)
+                            : rule->score == SCORE_SIGMOID ? g * s * (1 - s)
+                            : g == 0 ? 0 : g / (2 * s * (1 + exp(-l))));
+    }
+}

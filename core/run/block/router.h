@@ -18,4 +18,9 @@ void router_choose(const MoeRule *rule, const MoeConfig *c, const Ops *ops, cons
 void router_weigh(const MoeRule *rule, const MoeConfig *c, const Ops *ops, const float *logits, float *scratch,
                   int32_t *idx, float *w);
 
+/* Gradients, the choice as it is: logits become theirs from dw[top_k], those of the weights of idx as router_choose and
+ * router_weigh leave it. scratch: router_scratch_floats. */
+void router_back(const MoeRule *rule, const MoeConfig *c, const Ops *ops, float *logits, const int32_t *idx, const float *dw,
+                 float *scratch);
+
 #endif
