@@ -169,7 +169,10 @@ static void check_family(const char *name, int *checked)
     char dir[128];
     Point p;
     snprintf(dir, sizeof dir, "tests/golden/models/%s/fp32", name);
-    point_open(&p, dir);
+    if (strcmp(name, "qwen3_next") == 0) /* states are kept every so many tokens */
+        point_open_with(&p, dir, (int[]){70, 1, 9}, 3);
+    else
+        point_open(&p, dir);
     for (int unit = 0; unit < p.b.m->nunits; unit++) {
         const Unit *u = &p.b.m->units[unit];
         Stream g;

@@ -1,4 +1,5 @@
-#include "run/block.h"
+#include "run/lineargrad.h"
+#include "run/opsback.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -226,6 +227,14 @@ static Status turn_conv(DeltaRun *r, Error *err)
     return ST_OK;
 }
 
+static Status recur(DeltaRun *r, Error *err)
+{
+    const Pass *ps = r->ps;
+    Batch b = {.n = 0};
+    batch_add(&b, PHASE_ATTENTION, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->parts);
+    return batch_run(&b, ps->r->opt.pool, ps->r->opt.cancel, err);
+}
+
 static Status run_block(DeltaRun *r, const ChunkBuffers *b, Error *err)
 {
     const Pass *ps = r->ps;
@@ -234,22 +243,27 @@ static Status run_block(DeltaRun *r, const ChunkBuffers *b, Error *err)
     RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, inputs_task, r, ps->rows, err));
     if (ps->in->past)
         keep_rows(r);
-    Batch recur = {.n = 0};
-    batch_add(&recur, PHASE_ATTENTION, recur_task, r, (ps->s1 - ps->s0) * (int64_t)r->d->value_heads * r->parts);
-    RETURN_IF_ERROR(batch_run(&recur, ps->r->opt.pool, ps->r->opt.cancel, err));
+    RETURN_IF_ERROR(recur(r, err));
     return pass_tiles(ps, PHASE_ELEMENTS, outputs_task, r, ps->rows, err);
 }
 
-static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
+/* With the chunk's intermediate values at `at`. */
+static DeltaRun delta_of(Pass *ps, BlockRun *b, float *at)
 {
     const DeltaConfig *d = &ps->cfg->delta;
     DeltaRun r = {.ps = ps, .b = b, .d = d, .keys = (int64_t)d->key_heads * d->key_dim,
-                  .values = (int64_t)d->value_heads * d->value_dim, .qkvz = buf->mid,
+                  .values = (int64_t)d->value_heads * d->value_dim, .qkvz = at,
                   .parts = div_up(d->value_dim, DELTA_COLS)};
     r.ba = r.qkvz + ps->rows * 2 * (r.keys + r.values);
     r.q = r.ba + ps->rows * 2 * d->value_heads;
     r.k = r.q + ps->rows * r.keys;
     r.v = r.k + ps->rows * r.keys;
+    return r;
+}
+
+static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
+{
+    DeltaRun r = delta_of(ps, b, buf->mid);
     RETURN_IF_ERROR(block_read(ps, b, buf, err));
     Status st = run_block(&r, buf, err);
     free(r.conv);
@@ -282,4 +296,388 @@ static void past(const Block *b, const ModelConfig *cfg, PastShape *out)
     out->state[PAST_STATE] = d->value_heads * div_up(d->value_dim, DELTA_COLS) * (int64_t)state_floats(d);
 }
 
-const BlockOps delta_ops = {.need = need, .first = first, .forward = forward, .past = past};
+/* ---- gradients ---- */
+
+/* States are kept every SEGMENT tokens, and those of one segment made again on the way back. */
+enum { SEGMENT = 32 };
+
+typedef struct DeltaDown {
+    DeltaRun r;
+    float *base, *z, *ba;    /* where the forward's values stand; of what the linears gave: gates, b and a */
+    float *v, *o;            /* [rows][values] what came out of the convolution; of the recurrence */
+    float *dy, *dout;        /* gradients: of what the block gives, of what o_proj read */
+    float *dconv;            /* [rows][2 keys + values] of q, k and v, then of the convolution's sums */
+    float *dqkvz, *dba, *dx, *one, *edited;
+} DeltaDown;
+
+static void lay_out(const DeltaConfig *d, const ModelConfig *c, int64_t edited, Cut *mid, DeltaDown *b)
+{
+    int64_t keys = (int64_t)d->key_heads * d->key_dim, values = (int64_t)d->value_heads * d->value_dim;
+    b->base = cut(mid, row_floats(d));
+    b->z = cut(mid, values);
+    b->ba = cut(mid, 2 * d->value_heads);
+    b->v = cut(mid, values);
+    b->o = cut(mid, values);
+    b->dy = cut(mid, c->hidden);
+    b->dout = cut(mid, values);
+    b->dconv = cut(mid, 2 * keys + values);
+    b->dqkvz = cut(mid, 2 * (keys + values));
+    b->dba = cut(mid, 2 * d->value_heads);
+    b->dx = cut(mid, c->hidden);
+    b->one = cut(mid, c->hidden);
+    b->edited = cut(mid, edited);
+}
+
+/* Where value head h's gate stands in a row of qkvz. */
+static int64_t gate_at(const DeltaConfig *d, int64_t h)
+{
+    int64_t group = d->value_heads / d->key_heads, part = 2 * d->key_dim + 2 * group * d->value_dim;
+    return h / group * part + 2 * d->key_dim + (group + h % group) * d->value_dim;
+}
+
+/* dout becomes the gradient of the recurrence's output; that of the gates goes to its place in dqkvz. */
+static void unoutput_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const DeltaDown *b = ctx;
+    const DeltaRun *r = &b->r;
+    const DeltaConfig *d = r->d;
+    const Ops *ops = &r->ps->ops;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, r->ps->rows), dv = d->value_dim, ld = 2 * (r->keys + r->values);
+    for (; t < end; t++)
+        for (int64_t h = 0; h < d->value_heads; h++) {
+            const float *o = b->o + t * r->values + h * dv;
+            float *g = b->dout + t * r->values + h * dv, *dz = b->dqkvz + t * ld + gate_at(d, h);
+            float *normed = b->r.v + t * r->values + h * dv; /* o_proj's input is no longer wanted */
+            ops_norm(ops, NORM_LLAMA, o, r->b->small[DELTA_NORM], r->b->shift[DELTA_NORM], r->ps->cfg->eps, dv, normed);
+            memcpy(dz, b->z + t * r->values + h * dv, (size_t)dv * sizeof *dz);
+            ops_gate_back(ops, ACT_SILU, dz, normed, g, dv);
+            ops_norm_back(ops, NORM_LLAMA, o, r->b->small[DELTA_NORM], r->ps->cfg->eps, dv, normed, false, g);
+        }
+}
+
+/* What one task carries: columns of a value head's state through a sample. */
+typedef struct Recur {
+    const DeltaDown *b;
+    int64_t begin, end;   /* rows of the chunk */
+    int64_t key, head, first, n;
+    float *kept, *seg, *g; /* states before every segment; those within one, SEGMENT + 1; the gradient of the state */
+} Recur;
+
+static int64_t recur_floats(const DeltaConfig *d, int64_t longest)
+{
+    return (div_up(longest, SEGMENT) + SEGMENT + 2) * (int64_t)state_floats(d);
+}
+
+/* One token: state to out, which may be state; d: what was put in, (v - s~' k) beta. */
+static void step(const Recur *c, int64_t t, const float *state, float *out, float *put)
+{
+    const DeltaRun *r = &c->b->r;
+    const DeltaConfig *d = r->d;
+    int64_t dk = d->key_dim, group = d->value_heads / d->key_heads;
+    const float *k = r->k + t * r->keys + c->key * dk, *v = c->b->v + t * r->values + c->head * d->value_dim + c->first;
+    const float *gate = r->ba + t * 2 * d->value_heads + 2 * c->key * group + c->head % group;
+    float beta = gate[0], decay = gate[group], at[DELTA_COLS] = {0};
+    for (int64_t i = 0; i < dk; i++)
+        for (int j = 0; j < DELTA_COLS; j++) {
+            float s = decay * state[i * DELTA_COLS + j];
+            out[i * DELTA_COLS + j] = s;
+            at[j] += s * k[i];
+        }
+    for (int j = 0; j < DELTA_COLS; j++)
+        put[j] = j < c->n ? (v[j] - at[j]) * beta : 0;
+    for (int64_t i = 0; i < dk; i++)
+        for (int j = 0; j < DELTA_COLS; j++)
+            out[i * DELTA_COLS + j] += k[i] * put[j];
+}
+
+/* Back through one token, whose states were before and after it. */
+static void step_back(const Recur *c, int64_t t, const float *before, const float *after, const float *put)
+{
+    const DeltaDown *b = c->b;
+    const DeltaRun *r = &b->r;
+    const DeltaConfig *d = r->d;
+    int64_t dk = d->key_dim, group = d->value_heads / d->key_heads, at = 2 * c->key * group + c->head % group;
+    int64_t conv = 2 * r->keys + r->values, col = c->head * d->value_dim + c->first;
+    const float *k = r->k + t * r->keys + c->key * dk, *q = r->q + t * r->keys + c->key * dk;
+    const float *gate = r->ba + t * 2 * d->value_heads + at, *go = b->dout + t * r->values + col;
+    float *dba = b->dba + t * 2 * d->value_heads + at, *dq = b->dconv + t * conv + c->key * dk, *dkk = dq + r->keys;
+    float *dv = b->dconv + t * conv + 2 * r->keys + col;
+    float beta = gate[0], decay = gate[group], g_o[DELTA_COLS] = {0}, of_put[DELTA_COLS] = {0}, *g = c->g;
+    memcpy(g_o, go, (size_t)c->n * sizeof *go);
+    for (int64_t i = 0; i < dk; i++) {
+        float of_q = 0, of_k = 0;
+        for (int j = 0; j < DELTA_COLS; j++) {
+            float *at_g = &g[i * DELTA_COLS + j];
+            of_q += after[i * DELTA_COLS + j] * g_o[j];
+            *at_g += q[i] * g_o[j];
+            of_put[j] += *at_g * k[i];
+            of_k += *at_g * put[j];
+        }
+        dq[i] += of_q;
+        dkk[i] += of_k;
+    }
+    double of_beta = 0, of_decay = 0;
+    for (int64_t j = 0; j < c->n; j++) { /* put = rest beta */
+        of_beta += (double)of_put[j] * (double)(beta != 0 ? put[j] / beta : 0);
+        of_put[j] *= beta;
+        dv[j] = of_put[j];
+    }
+    for (int64_t i = 0; i < dk; i++) {
+        float of_k = 0, of_s = 0;
+        for (int j = 0; j < DELTA_COLS; j++) {
+            float s = before[i * DELTA_COLS + j], *at_g = &g[i * DELTA_COLS + j];
+            float ds = *at_g - k[i] * of_put[j];
+            of_k += decay * s * of_put[j];
+            of_s += ds * s;
+            *at_g = decay * ds;
+        }
+        dkk[i] -= of_k;
+        of_decay += (double)of_s;
+    }
+    dba[0] += (float)of_beta;
+    dba[group] += (float)of_decay;
+}
+
+static void recur_part(const Recur *c)
+{
+    size_t floats = state_floats(c->b->r.d);
+    float put[SEGMENT][DELTA_COLS];
+    int64_t segments = div_up(c->end - c->begin, SEGMENT);
+    memset(c->kept, 0, floats * sizeof *c->kept);
+    memset(c->g, 0, floats * sizeof *c->g);
+    for (int64_t k = 0; k + 1 < segments; k++) {
+        float *state = c->kept + (size_t)(k + 1) * floats;
+        memcpy(state, c->kept + (size_t)k * floats, floats * sizeof *state);
+        for (int64_t t = c->begin + k * SEGMENT; t < c->begin + (k + 1) * SEGMENT; t++)
+            step(c, t, state, state, put[0]);
+    }
+    for (int64_t k = segments - 1; k >= 0; k--) {
+        int64_t t0 = c->begin + k * SEGMENT, n = min_i64(SEGMENT, c->end - t0);
+        memcpy(c->seg, c->kept + (size_t)k * floats, floats * sizeof *c->seg);
+        for (int64_t i = 0; i < n; i++)
+            step(c, t0 + i, c->seg + (size_t)i * floats, c->seg + (size_t)(i + 1) * floats, put[i]);
+        for (int64_t i = n - 1; i >= 0; i--)
+            step_back(c, t0 + i, c->seg + (size_t)i * floats, c->seg + (size_t)(i + 1) * floats, put[i]);
+    }
+}
+
+/* A key head of a sample: its value heads, and the parts of their states, one after the other. */
+static void unrecur_task(void *ctx, int64_t index, int worker)
+{
+    const DeltaDown *b = ctx;
+    const DeltaRun *r = &b->r;
+    const Pass *ps = r->ps;
+    const DeltaConfig *d = r->d;
+    int s = ps->s0 + (int)(index / d->key_heads);
+    int64_t key = index % d->key_heads, group = d->value_heads / d->key_heads, conv = 2 * r->keys + r->values;
+    Recur c = {.b = b, .begin = ps->in->start[s] - ps->row0, .end = ps->in->start[s + 1] - ps->row0, .key = key};
+    c.kept = ps->r->worker[worker].scores;
+    c.seg = c.kept + div_up(c.end - c.begin, SEGMENT) * (int64_t)state_floats(d);
+    c.g = c.seg + (SEGMENT + 1) * (int64_t)state_floats(d);
+    for (int64_t t = c.begin; t < c.end; t++) {
+        memset(b->dconv + t * conv + key * d->key_dim, 0, (size_t)d->key_dim * sizeof(float));
+        memset(b->dconv + t * conv + r->keys + key * d->key_dim, 0, (size_t)d->key_dim * sizeof(float));
+        memset(b->dba + t * 2 * d->value_heads + 2 * key * group, 0, (size_t)(2 * group) * sizeof(float));
+    }
+    for (c.head = key * group; c.head < (key + 1) * group; c.head++)
+        for (c.first = 0; c.first < d->value_dim && !cancel_level(ps->r->opt.cancel); c.first += DELTA_COLS) {
+            c.n = min_i64(DELTA_COLS, d->value_dim - c.first);
+            recur_part(&c);
+        }
+}
+
+/* Back through unit_length of x = y sqrt(sum y^2 + eps): g becomes the gradient of y. */
+static void ununit(const DeltaRun *r, const float *y, float scale, float *g)
+{
+    int64_t n = r->d->key_dim;
+    double sum = r->ps->ops.k->sum_sq(y, n) + (double)L2_EPS, along = ops_dot(y, g, n) / sum;
+    float by = scale * (float)(1 / sqrt(sum));
+    for (int64_t i = 0; i < n; i++)
+        g[i] = by * (g[i] - (float)along * y[i]);
+}
+
+/* g, of what came out of the convolution for n channels from `channel` on, becomes the gradient of its sums. */
+static void unsilu(const DeltaRun *r, const RowAt *at, int64_t from, int64_t channel, int64_t n, float *g)
+{
+    enum { STEP = 256 };
+    int64_t kernel = r->d->kernel, all = 2 * r->keys + r->values;
+    float sum[STEP];
+    for (int64_t c = 0; c < n; c += STEP) {
+        int64_t m = min_i64(STEP, n - c);
+        memset(sum, 0, sizeof sum);
+        for (int64_t j = kernel - 1 > at->all ? kernel - 1 - at->all : 0; j < kernel; j++) {
+            const float *u = row_before(r, at, kernel - 1 - j) + from + c, *w = r->conv + j * all + channel + c;
+            for (int64_t i = 0; i < m; i++)
+                sum[i] += u[i] * w[i];
+        }
+        ops_act_back(&r->ps->ops, ACT_SILU, sum, g + c, m);
+        memcpy(g + c, sum, (size_t)m * sizeof *sum);
+    }
+}
+
+/* The gates' gradients to those of b and a. */
+static void ungate_row(const DeltaRun *r, const float *gate, const float *ba, float *g)
+{
+    int group = r->d->value_heads / r->d->key_heads;
+    for (int kh = 0; kh < r->d->key_heads; kh++)
+        for (int i = 0; i < group; i++) {
+            int at = 2 * kh * group + i, h = kh * group + i;
+            double x = (double)ba[at + group] + (double)r->b->small[DELTA_DT_BIAS][h], beta = (double)gate[at];
+            double rate = exp((double)r->b->small[DELTA_A_LOG][h]);
+            g[at] = (float)((double)g[at] * beta * (1 - beta));
+            g[at + group] = (float)(-(double)g[at + group] * (double)gate[at + group] * rate / (1 + exp(-x)));
+        }
+}
+
+/* Back to the convolution's sums, and to b and a. */
+static void uninputs_task(void *ctx, int64_t index, int worker)
+{
+    const DeltaDown *b = ctx;
+    const DeltaRun *r = &b->r;
+    const Pass *ps = r->ps;
+    const DeltaConfig *d = r->d;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), dk = d->key_dim, ld = 2 * (r->keys + r->values);
+    int64_t group = (int64_t)(d->value_heads / d->key_heads) * d->value_dim;
+    float scale = (float)(1.0 / sqrt((double)dk)), *y = ps->r->worker[worker].scores;
+    int s = pass_sample_of_row(ps, t);
+    for (; t < end; t++) {
+        while (ps->in->start[s + 1] <= ps->row0 + t)
+            s++;
+        int64_t here = ps->row0 + t - ps->in->start[s];
+        const RowAt at = {r->qkvz + t * ld, NULL, ld, here, here};
+        float *g = b->dconv + t * (2 * r->keys + r->values);
+        for (int64_t h = 0; h < d->key_heads; h++) {
+            int64_t u = h * (2 * dk + 2 * group);
+            for (int part = 0; part < 2; part++) { /* q and k */
+                int64_t channel = part * r->keys + h * dk;
+                convolve(r, &at, u + part * dk, channel, dk, y);
+                ununit(r, y, part ? 1.0f : scale, g + channel);
+                unsilu(r, &at, u + part * dk, channel, dk, g + channel);
+            }
+            unsilu(r, &at, u + 2 * dk, 2 * r->keys + h * group, group, g + 2 * r->keys + h * group);
+        }
+        ungate_row(r, r->ba + t * 2 * d->value_heads, b->ba + t * 2 * d->value_heads, b->dba + t * 2 * d->value_heads);
+    }
+}
+
+/* Of n channels: what each row is of the sums of those behind it. */
+static void unconvolve(const DeltaDown *b, int64_t t, int64_t end, int64_t from, int64_t channel, int64_t n)
+{
+    const DeltaRun *r = &b->r;
+    int64_t all = 2 * r->keys + r->values, kernel = r->d->kernel;
+    float *to = b->dqkvz + t * 2 * (r->keys + r->values) + from;
+    memset(to, 0, (size_t)n * sizeof *to);
+    for (int64_t j = kernel - 1; j >= 0 && t + kernel - 1 - j < end; j--) {
+        const float *g = b->dconv + (t + kernel - 1 - j) * all + channel, *w = r->conv + j * all + channel;
+        for (int64_t i = 0; i < n; i++)
+            to[i] += w[i] * g[i];
+    }
+}
+
+static void unconvolve_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const DeltaDown *b = ctx;
+    const DeltaRun *r = &b->r;
+    const Pass *ps = r->ps;
+    const DeltaConfig *d = r->d;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), dk = d->key_dim;
+    int64_t group = (int64_t)(d->value_heads / d->key_heads) * d->value_dim;
+    int s = pass_sample_of_row(ps, t);
+    for (; t < end; t++) {
+        while (ps->in->start[s + 1] <= ps->row0 + t)
+            s++;
+        int64_t last = ps->in->start[s + 1] - ps->row0;
+        for (int64_t h = 0; h < d->key_heads; h++) {
+            int64_t u = h * (2 * dk + 2 * group);
+            unconvolve(b, t, last, u, h * dk, dk);
+            unconvolve(b, t, last, u + dk, r->keys + h * dk, dk);
+            unconvolve(b, t, last, u + 2 * dk, 2 * r->keys + h * group, group);
+        }
+    }
+}
+
+static void keep_gates_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const DeltaDown *b = ctx;
+    const DeltaRun *r = &b->r;
+    const DeltaConfig *d = r->d;
+    int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, r->ps->rows), dv = d->value_dim;
+    for (; t < end; t++) {
+        memcpy(b->ba + t * 2 * d->value_heads, r->ba + t * 2 * d->value_heads, (size_t)(2 * d->value_heads) * sizeof *b->ba);
+        for (int64_t h = 0; h < d->value_heads; h++)
+            memcpy(b->z + t * r->values + h * dv, r->qkvz + t * 2 * (r->keys + r->values) + gate_at(d, h),
+                   (size_t)dv * sizeof *b->z);
+    }
+}
+
+/* The forward again, as far as o_proj. */
+static Status again(DeltaDown *b, const ChunkBuffers *buf, Error *err)
+{
+    DeltaRun *r = &b->r;
+    Pass *ps = r->ps;
+    size_t values = (size_t)(ps->rows * r->values) * sizeof *r->v;
+    RETURN_IF_ERROR(block_read(ps, r->b, buf, err));
+    RETURN_IF_ERROR(turn_conv(r, err));
+    RETURN_IF_ERROR(project(r, buf, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_PACK, keep_gates_task, b, ps->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, inputs_task, r, ps->rows, err));
+    memcpy(b->v, r->v, values);
+    RETURN_IF_ERROR(recur(r, err));
+    memcpy(b->o, r->v, values);
+    return pass_tiles(ps, PHASE_ELEMENTS, outputs_task, r, ps->rows, err);
+}
+
+static Status down_linear(DeltaDown *b, int slot, const float *x, const float *g, float *dx, Error *err)
+{
+    LinearRun *l = &b->r.b->lin[slot];
+    const LinearBack a = {.x = x, .ldx = l->lin->in, .g = g, .ldg = l->lin->out, .dx = dx, .lddx = l->lin->in,
+                          .rows = b->r.ps->rows, .edited = b->edited};
+    return grad_linear(b->r.ps, l, &a, err);
+}
+
+static Status run_back(DeltaDown *b, const ChunkBuffers *buf, Error *err)
+{
+    DeltaRun *r = &b->r;
+    Pass *ps = r->ps;
+    Batch batch = {.n = 0};
+    RETURN_IF_ERROR(again(b, buf, err));
+    RETURN_IF_ERROR(grad_begin(ps, r->b, DELTA_O, r->v, buf, b->dy, err));
+    RETURN_IF_ERROR(down_linear(b, DELTA_O, r->v, b->dy, b->dout, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, unoutput_task, b, ps->rows, err));
+    batch_add(&batch, PHASE_ATTENTION, unrecur_task, b, (int64_t)(ps->s1 - ps->s0) * r->d->key_heads);
+    RETURN_IF_ERROR(batch_run(&batch, ps->r->opt.pool, ps->r->opt.cancel, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, uninputs_task, b, ps->rows, err));
+    RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, unconvolve_task, b, ps->rows, err));
+    RETURN_IF_ERROR(down_linear(b, DELTA_BA, buf->x, b->dba, b->dx, err));
+    RETURN_IF_ERROR(down_linear(b, DELTA_QKVZ, buf->x, b->dqkvz, b->one, err));
+    RETURN_IF_ERROR(grad_add(ps, b->one, b->dx, ps->rows * ps->cfg->hidden, err));
+    return grad_end(ps, r->b, buf, b->dx, err);
+}
+
+static Status backward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
+{
+    DeltaDown d = {.base = NULL};
+    Cut mid = {buf->mid, ps->rows, 0};
+    lay_out(&ps->cfg->delta, ps->cfg, grad_edits_of(ps, b), &mid, &d);
+    d.r = delta_of(ps, b, d.base);
+    Status st = run_back(&d, buf, err);
+    free(d.r.conv);
+    return st;
+}
+
+static void backward_need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    DeltaDown d = {.base = NULL};
+    Cut mid = {NULL, 1, 0};
+    lay_out(&ask->cfg->delta, ask->cfg, grad_edits(b, ask), &mid, &d);
+    out->row.mid = mid.floats;
+    out->row.act = need_acts(b, ask, (const int[]){DELTA_QKVZ, DELTA_BA}, 2);
+    out->worker.scores = (size_t)recur_floats(&ask->cfg->delta, ask->longest);
+    grad_need_ends(b, ask, DELTA_O, out);
+}
+
+const BlockOps delta_ops = {.need = need, .first = first, .forward = forward, .past = past, .backward = backward,
+                            .backward_need = backward_need};
