@@ -75,7 +75,8 @@ const ActQuantizer *const act_quantizer_table[] = {ACT_QUANTIZERS(ADDRESS) NULL}
     ROW(weight_minmax_fp8) ROW(weight_minmax_mxfp8) ROW(weight_minmax_mxfp4) ROW(weight_ssz_int8)               \
     ROW(weight_ssz_int4) ROW(weight_ssz_int8_group) ROW(weight_ssz_int4_group) ROW(weight_gptq_int8)            \
     ROW(weight_gptq_int4) ROW(weight_gptq_int8_group) ROW(weight_gptq_int4_group) ROW(weight_mse_round)         \
-    ROW(weight_fouroversix) ROW(weight_ceil_x) ROW(weight_dualscale) ROW(weight_w8a8s)
+    ROW(weight_fouroversix) ROW(weight_ceil_x) ROW(weight_dualscale) ROW(weight_w8a8s) ROW(weight_admm) \
+    ROW(weight_magnitude)
 #define DECLARE_WEIGHT(row) extern const WeightQuantizer row;
 WEIGHT_QUANTIZERS(DECLARE_WEIGHT)
 const WeightQuantizer *const weight_quantizer_table[] = {WEIGHT_QUANTIZERS(ADDRESS) NULL};
@@ -94,7 +95,8 @@ const ExportForm *const export_form_table[] = {EXPORT_FORMS(ADDRESS) NULL};
 #define PROCESSORS(ROW) ROW(processor_linear_quant) ROW(processor_dynamic_cache) ROW(processor_fa3_quant) ROW(processor_kv_smooth) ROW(processor_iter_smooth) \
     ROW(processor_smooth_quant) \
     ROW(processor_flex_smooth_quant) ROW(processor_flex_awq_ssz) ROW(processor_awq) \
-    ROW(processor_quarot) ROW(processor_online_quarot) ROW(processor_adapt_rotation)
+    ROW(processor_quarot) ROW(processor_online_quarot) ROW(processor_adapt_rotation) \
+    ROW(processor_float_sparse)
 #define DECLARE_PROCESSOR(row) extern const ProcessorType row;
 PROCESSORS(DECLARE_PROCESSOR)
 static const ProcessorType *const processor_table[] = {PROCESSORS(ADDRESS) NULL};

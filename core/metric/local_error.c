@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "metric/rows.h"
+#include "quant/products.h"
 #include "quant/quantizer.h"
 #include "qir/mx.h"
 
@@ -75,7 +76,10 @@ static void fake_rows(const void *ctx, float *w, int64_t rows, int64_t in)
     const QSpec *q = ctx;
     const WeightQuantizer *k = weight_quantizer_find(q);
     bool ok = k && qweight_check(q, rows, in, NULL) == ST_OK;
-    if (ok && k->prepare)
+    const QSpec plain = fake_weight_spec(q);
+    if (ok && q->dtype == QT_FLOAT)
+        ok = fake_part(weight_quantizer_find(&plain), &plain, w, rows, in);
+    else if (ok && k->prepare)
         weight_minmax_int8.rows(q, w, rows, in, DT_F32, false); /* any integer grid */
     else if (ok && weight_quantizer_rowwise(k, q, false))
         k->rows(q, w, rows, in, DT_F32, false);

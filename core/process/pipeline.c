@@ -109,7 +109,7 @@ bool pass_widens(const Plan *p, const PlanPass *pass, int unit)
 
 static bool ends_pass(const PipelineStep *s)
 {
-    return (s->row->needs & PROCESSOR_TURN) && !(s->row->needs & PROCESSOR_AHEAD);
+    return ((s->row->needs & PROCESSOR_TURN) && !(s->row->needs & PROCESSOR_AHEAD)) || (s->row->needs & PROCESSOR_AGAIN);
 }
 
 /* Where nothing is quantized a unit gives the same before and behind what a processor makes of it: no pass has to find out
@@ -136,6 +136,8 @@ static void list_passes(Plan *p, bool peer, bool kept)
         }
         pass->n = at - pass->first;
         pass->data = steps_forward(p, pass->first, pass->n, -1);
+        if (peer && (p->steps[at - 1].row->needs & PROCESSOR_AGAIN)) /* its own second forward, whatever comes behind it */
+            p->passes[p->npasses++] = (PlanPass){.first = at, .data = true};
     } while (at < p->nsteps);
     if (!peer && at > 0 && ends_pass(&p->steps[at - 1]))
         p->passes[p->npasses++] = (PlanPass){.first = at};

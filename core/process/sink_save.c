@@ -40,6 +40,7 @@ static uint64_t largest_weight(const Pipeline *p, int threads)
         uint64_t bytes = n * sizeof(float) + qweight_bytes(q, l->out, l->in);
         bytes += at->weight->scratch ? at->weight->scratch(q, l->out, l->in, threads) : 0;
         bytes += q->dtype == QT_INT4 || q->dtype == QT_MXFP4 ? n / 2 : 0; /* two to a byte, as a saver packs them */
+        bytes += q->dtype == QT_FLOAT && weight_dtype(l) == DT_F32 ? n * sizeof(float) : 0; /* kept as two bytes */
         most = bytes > most ? bytes : most;
         uint64_t size = weight_bytes(l);
         raw = size > raw ? size : raw;

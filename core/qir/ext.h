@@ -25,7 +25,8 @@
     ROW(double, search_step, .key = "search_step", .methods = "ceil_x", .open = true, .lo = 0, .hi = EXT_NO_LIMIT)     \
     ROW(int64_t, dual_block, .key = "dual_block_size", .methods = "dualscale", .needed = true, .lo = 1,                \
         .hi = EXT_NO_LIMIT)                                                                                            \
-    ROW(double, fraction, .key = "fraction", .methods = "w8a8s", .open = true, .lo = 0, .hi = 1) /* of outliers */
+    ROW(double, fraction, .key = "fraction", .methods = "w8a8s", .open = true, .lo = 0, .hi = 1) /* of outliers */    \
+    ROW(double, sparse_ratio, .key = "sparse_ratio", .methods = "admm magnitude", .lo = 0, .hi = 1) /* of values pruned */
 
 typedef struct QExt {
 #define EXT_MEMBER(type, member, ...) type member;

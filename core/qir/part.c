@@ -27,6 +27,7 @@ static const struct {
     [P_SCALE_BIAS] = {".scale_bias", PART_SCALE_BIAS, DT_F32, D_SLICES},
     [P_EXPONENT] = {".weight_scale", PART_EXPONENT, DT_U8, D_NG},
     [P_OUTER] = {".weight_dual_scale", PART_OUTER, DT_F32, D_OUTER},
+    [P_FLOAT] = {".weight", PART_FLOAT, DT_F32, D_NK}, /* the model's own type: scheme_parts */
     [P_BIAS] = {".bias", PART_BIAS, DT_F32, D_N},
 };
 

@@ -10,6 +10,7 @@
  * sizes that are shown as well as what savers write. */
 typedef enum QPartKind {
     PART_CODE,       /* the weight's bytes as they are */
+    PART_FLOAT,      /* the weight's values as floats */
     PART_INT4_ROWS,  /* rows 2i (low nibble) and 2i+1 share a byte */
     PART_FP4,        /* e2m1 codes: columns 2k (low nibble) and 2k+1 share a byte */
     PART_EXPONENT,   /* E8M0 bytes */
@@ -34,7 +35,7 @@ typedef struct QPart {
 /* Parts that the schemes of the Ascend formats are made of, in scheme_table. */
 typedef enum QPartId {
     P_END, P_CODE8, P_FP8, P_ROWS4, P_FP4, P_QUANT_BIAS, P_IN_SCALE, P_IN_OFFSET, P_DEQ, P_SCALE, P_OFFSET, P_ZERO,
-    P_SCALE_BIAS, P_EXPONENT, P_OUTER, P_BIAS
+    P_SCALE_BIAS, P_EXPONENT, P_OUTER, P_FLOAT, P_BIAS
 } QPartId;
 
 /* The linear that the parts are of. */

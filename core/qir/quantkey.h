@@ -9,7 +9,8 @@
 typedef enum QuantOwner {
     QUANT_BOTH, /* the peer's loader takes it and this build has it */
     QUANT_OURS, /* the peer's loader refuses it */
-    QUANT_PEER  /* the peer's loader takes it, this build has none */
+    QUANT_PEER, /* the peer's loader takes it, this build has none */
+    QUANT_STEP  /* a processor's own: no qconfig names it */
 } QuantOwner;
 
 /* What a quantizer takes: a (method, dtype, scope, symmetric) of a qconfig's side (specs/quantization.md 2). */

@@ -25,7 +25,8 @@ Status qweight_check(const QSpec *q, int64_t out, int64_t in, Error *err)
     if (out <= 0 || in <= 0 || !mul_i64(out, in, &n))
         return error_set(err, ST_DATA, "a weight of %lld outputs x %lld inputs cannot be quantized", (long long)out,
                          (long long)in);
-    if (q->dtype == QT_FLOAT || q->dtype == QT_PLACEHOLDER)
+    const bool sparse = q->dtype == QT_FLOAT && q->scope == QS_PER_TENSOR && q->symmetric;
+    if ((q->dtype == QT_FLOAT && !sparse) || q->dtype == QT_PLACEHOLDER)
         return error_set(err, ST_DATA, "weights cannot be quantized to %s", qtype_name(q->dtype));
     if (q->scope == QS_PER_GROUP && in % qspec_group(q, in) != 0)
         return error_set(err, ST_DATA,
@@ -60,7 +61,7 @@ Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *
     uint8_t *none = NULL;
     size_t cap = 0;
     RETURN_IF_ERROR(qweight_init_in(w, q, out, in, &none, &cap, err));
-    memset(w->code, 0, (size_t)out * (size_t)in);
+    memset(w->code, 0, (size_t)out * (size_t)in * qweight_code(q->dtype));
     return ST_OK;
 }
 
@@ -72,9 +73,11 @@ Status qweight_init_in(QWeight *w, const QSpec *q, int64_t out, int64_t in, uint
     QWeight n = {.dtype = q->dtype, .scope = q->scope, .symmetric = q->symmetric, .out = out, .in = in, .group = group,
                  .groups = groups};
     size_t params = (size_t)(out * groups);
-    n.code = code_room((size_t)out * (size_t)in, room, cap);
+    n.code = code_room((size_t)out * (size_t)in * qweight_code(q->dtype), room, cap);
     bool ok = n.code != NULL;
-    if (is_mx(q)) {
+    if (q->dtype == QT_FLOAT) {
+        n.half = DT_F16;
+    } else if (is_mx(q)) {
         n.exponent = mem_zarray(params, 1);
         ok = ok && n.exponent;
     } else {
@@ -111,7 +114,8 @@ uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in)
     if (out <= 0 || in <= 0)
         return 0;
     uint64_t rows = (uint64_t)out, params = rows * (uint64_t)div_up(in, qspec_group(q, in));
-    uint64_t n = rows * (uint64_t)in + (is_mx(q) ? params : params * (q->symmetric ? 4 : 8));
+    uint64_t n = rows * (uint64_t)in * qweight_code(q->dtype);
+    n += q->dtype == QT_FLOAT ? 0 : is_mx(q) ? params : params * (q->symmetric ? 4 : 8);
     if (q->scope == QS_DUAL_SCALE && outer_of(q) > 0)
         n += rows * (uint64_t)div_up(in, outer_of(q)) * 4;
     return n;
@@ -129,12 +133,23 @@ static void mx_row(const QuantLoops *k, const QWeight *w, int64_t row, DType T, 
         y[i] = round_to_dtype(y[i] * w->outer[row * w->outer_blocks + i / w->outer_block], T);
 }
 
+static void half_row(const QWeight *w, int64_t row, DType T, float *y)
+{
+    const uint16_t *code = (const uint16_t *)(const void *)w->code + row * w->in;
+    for (int64_t i = 0; i < w->in; i++)
+        y[i] = round_to_dtype(w->half == DT_BF16 ? bf16_to_float(code[i]) : f16_to_float(code[i]), T);
+}
+
 void qweight_rows(const QWeight *w, int64_t row0, int64_t rows, DType T, float *y)
 {
     const QuantLoops *k = quant_loops();
     for (int64_t r = row0; r < row0 + rows; r++, y += w->in) {
         if (w->exponent) {
             mx_row(k, w, r, T, y);
+            continue;
+        }
+        if (w->dtype == QT_FLOAT) {
+            half_row(w, r, T, y);
             continue;
         }
         const uint8_t *code = w->code + r * w->in;

@@ -14,7 +14,9 @@ typedef struct QWeight {
     bool symmetric;
     int64_t out, in;
     uint8_t *code;     /* [out][in]. int8, int4: the integer (two's complement, int4 not packed); fp8_e4m3, mxfp8: the
-                        * e4m3fn byte; mxfp4: the e2m1 code 0..15, bit 3 the sign */
+                        * e4m3fn byte; mxfp4: the e2m1 code 0..15, bit 3 the sign; float: two bytes, of the dtype `half` */
+    DType half;        /* float: BF16 or F16 */
+    int64_t zeros;     /* float: how many values are 0 */
     int64_t group;     /* neighbouring elements of a row that share parameters: in for per_channel, group_size for
                         * per_group, 32 for the mx formats */
     int64_t groups;    /* ceil(in / group) */
@@ -35,6 +37,11 @@ Status qweight_init(QWeight *w, const QSpec *q, int64_t out, int64_t in, Error *
  * NULL. */
 Status qweight_init_in(QWeight *w, const QSpec *q, int64_t out, int64_t in, uint8_t **room, size_t *cap, Error *err);
 void qweight_fini(QWeight *w);
+/* Bytes of an element's code. */
+static inline size_t qweight_code(QType dtype)
+{
+    return dtype == QT_FLOAT ? 2 : 1;
+}
 /* Bytes that qweight_init would take: for planners. */
 uint64_t qweight_bytes(const QSpec *q, int64_t out, int64_t in);
 /* Dequantized rows [row0, row0+rows) into y[rows][in]. T: dtype of the arithmetic in which the product is rounded;

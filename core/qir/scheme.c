@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "model/weight.h"
 #include "qir/mx.h"
 
 const char *const qtype_names[QT_COUNT + 1] = {
@@ -50,7 +51,8 @@ enum { EITHER = -1 };
 
 #define STATIC_PARTS P_CODE8, P_QUANT_BIAS, P_IN_SCALE, P_IN_OFFSET, P_DEQ
 
-/* Every row of specs/quantization.md 2 that is a pair of a linear; FLOAT, W16A16S, C8 and FAQuant are not. Ours: W8A8S
+/* Every row of specs/quantization.md 2 that is a pair of a linear; FLOAT, C8 and FAQuant are not. W16A16S is what the
+ * processor float_sparse makes. Ours: W8A8S
  * (14; written as W8A8) and W4A16. */
 const Scheme scheme_table[] = {
     {.name = "W8A8S", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
@@ -105,6 +107,9 @@ const Scheme scheme_table[] = {
      .weight_type = QT_MXFP4, .weight_scope = QS_DUAL_SCALE, .weight_sym = 1,
      .weight_bits = 4, .act_bits = 4, .data_free = true, .runnable = true, .part = {P_FP4, P_EXPONENT, P_OUTER},
      .labels_bias = true},
+    {.name = "W16A16S", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+     .weight_type = QT_FLOAT, .weight_scope = QS_PER_TENSOR, .weight_sym = 1, .weight_method = "admm",
+     .weight_bits = 16, .act_bits = 16, .runnable = true, .part = {P_FLOAT}, .labels_bias = true, .plain_bias = true},
     {.name = NULL},
 };
 
@@ -136,7 +141,7 @@ static QSpec plain_side(QType type, QScope scope, bool sym, const char *method)
 bool scheme_config(const char *name, QConfig *out)
 {
     for (const Scheme *s = scheme_table; s->name; s++) {
-        if (strcmp(s->name, name) != 0)
+        if (strcmp(s->name, name) != 0 || s->weight_type == QT_FLOAT)
             continue;
         *out = (QConfig){plain_side(s->act_type, s->act_scope, s->act_sym == 1, NULL),
                          plain_side(s->weight_type, s->weight_scope, s->weight_sym != 0, s->weight_method)};
@@ -164,11 +169,15 @@ int scheme_parts(const Scheme *s, const QConfig *q, const SchemeLinear *of, QPar
         out[n].label = s->name;
         if (s->part[n] == P_DEQ && of->model != DT_BF16)
             out[n].dtype = DT_I64;
+        if (s->part[n] == P_FLOAT)
+            out[n].dtype = weight_dtype(of->l);
         if (s->part[n] == P_OFFSET && of->peer && s->peer_zero)
             out[n].kind = PART_ZERO;
     }
     if (of->bias) {
         out[n] = part_make(P_BIAS, &shape);
+        if (s->plain_bias)
+            out[n].dtype = of->l->bias ? of->l->bias->dtype : weight_dtype(of->l);
         out[n++].label = s->labels_bias ? s->name : "FLOAT";
     }
     return n;
@@ -224,6 +233,8 @@ void qconfig_describe(const QConfig *q, char *buf, int size)
     else if (w->scope == QS_PER_GROUP)
         snprintf(buf, (size_t)size, "%s group %lld %s", s->name, (long long)qspec_group(w, 0),
                  w->symmetric ? "sym" : "asym");
+    else if (w->dtype == QT_FLOAT)
+        snprintf(buf, (size_t)size, "%s %.4g", s->name, w->ext.sparse_ratio);
     else if (a->dtype == QT_FLOAT)
         snprintf(buf, (size_t)size, "%s %s %s", s->name, qscope_name(w->scope), w->symmetric ? "sym" : "asym");
     else

@@ -49,6 +49,7 @@ typedef struct Scheme {
     unsigned char part[8]; /* QPartIds of a linear in the Ascend formats, in write order; ends with P_END */
     bool peer_zero;        /* the peer writes zeros for its offsets */
     bool labels_bias;      /* the bias is labelled as the scheme, not FLOAT */
+    bool plain_bias;       /* it is of its own type, not float32 */
 } Scheme;
 extern const Scheme scheme_table[]; /* ends with name == NULL */
 /* Whether a side is of this type and scope and of this sign (1, 0, or -1 = either). */
@@ -58,7 +59,7 @@ const Scheme *scheme_find(const QConfig *q);
 
 /* The plain pair of a scheme's name, as the peer's practices write it: minmax of per_channel, per_token or blocks, asymmetric
  * where an input may be either, with a method's own name where it has one (dualscale in blocks of 512). false: there is no
- * such scheme. */
+ * such scheme, or a processor's settings make it: W16A16S. */
 bool scheme_config(const char *name, QConfig *out);
 
 /* A linear as it is written. */

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "dist/dist.h"
+#include "model/weight.h"
 #include "quant/actrange.h"
 #include "quant/hessian.h"
 
@@ -133,7 +134,7 @@ void form_room_free(FormRoom *r)
 void layer_forms_done(LayerForms *l, QWeight *w)
 {
     FormRoom *r = l->room;
-    size_t n = (size_t)(w->out * w->in);
+    size_t n = (size_t)(w->out * w->in) * qweight_code(w->dtype);
     if (w->code && n > r->code_cap) {
         free(r->code);
         r->code = w->code;
@@ -167,6 +168,7 @@ static Status quantize_weight(LayerForms *l, FormLinear *f, const void *shared, 
         t.w = w;
         t.out = lin->out;
         t.shared = shared;
+        t.stored = t.q->dtype == QT_FLOAT ? weight_dtype(lin) : DT_F32;
         Profile *profile = t.pool ? pool_profile(t.pool) : NULL;
         Phase was = profile_enter(profile, 0, PHASE_QUANT_WEIGHT); /* what this thread does between its pool runs, too */
         st = s->weight->quantize(&t, &f->q, err);
@@ -237,8 +239,8 @@ static void hessian_rows(void *ctx, int64_t row0, int64_t rows, float *out)
     }
 }
 
-/* Of all ranks' rows: the sums go from one to the next, and the last one's to all. */
-static Status gather_moments(const LayerForms *l, HessianInput *in, int64_t rows, Pool *pool, float *h, Error *err)
+/* Of all ranks' rows: the sums go from one to the next, and the last one's to all. *rows: of this rank, then of all. */
+static Status gather_moments(const LayerForms *l, HessianInput *in, int64_t *rows, Pool *pool, float *h, Error *err)
 {
     Dist *d = l->opt->dist;
     Hessian *g = NULL;
@@ -250,13 +252,16 @@ static Status gather_moments(const LayerForms *l, HessianInput *in, int64_t rows
     if (st == ST_OK && dist_rank(d) > 0)
         st = hessian_merge(g, &sums, err);
     if (st == ST_OK)
-        st = hessian_add(g, hessian_rows, in, rows, err);
+        st = hessian_add(g, hessian_rows, in, *rows, err);
     if (st == ST_OK)
         st = dist_rank(d) + 1 < dist_size(d) ? hessian_pack(g, &mine, err) : hessian_end(g, err);
     if (st == ST_OK)
         dist_hand_on(d, &mine);
     if (st == ST_OK)
         st = dist_from_last(d, h, (size_t)(in->width * in->width) * sizeof *h, err);
+    *rows = g ? hessian_total(g) : 0;
+    if (st == ST_OK)
+        st = dist_from_last(d, rows, sizeof *rows, err);
     hessian_free(g);
     pack_fini(&before);
     pack_fini(&mine);
@@ -272,10 +277,11 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
     int64_t rows = shape->start[shape->samples] - shape->start[0];
     float *h = mem_aligned((size_t)(width * width), sizeof *h);
     Status st = !h ? error_nomem(err, "the second moments of a linear's input")
-                : dist_size(l->opt->dist) > 1 ? gather_moments(l, &in, rows, pool, h, err)
+                : dist_size(l->opt->dist) > 1 ? gather_moments(l, &in, &rows, pool, h, err)
                 : hessian_gather(hessian_rows, &in, rows, width, pool, l->opt->cancel, h, err);
     void *shared = NULL;
     WeightTask t = task_of(s, width);
+    t.rows = rows;
     if (st == ST_OK)
         st = s->weight->prepare(&t, h, &shared, err);
     if (st == ST_DATA)
@@ -662,6 +668,12 @@ void layer_forms_recall(LayerForms *l, int64_t i, const FormTypes *t, float lo, 
     s->range[1] = hi;
     fix_range(s);
     s->seen = true;
+}
+
+int64_t layer_forms_zeros(const LayerForms *l, int64_t i)
+{
+    const FormLinear *f = &l->lin[i];
+    return f->have && f->q.dtype == QT_FLOAT ? f->q.zeros : -1;
 }
 
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)

@@ -84,6 +84,8 @@ bool layer_forms_param(const LayerForms *l, int64_t i, QParam *p, DType *T);
  * and level are calibrated as if it had been found in a pass of these types. */
 bool layer_forms_range(const LayerForms *l, int64_t i, float *lo, float *hi);
 void layer_forms_recall(LayerForms *l, int64_t i, const FormTypes *t, float lo, float hi);
+/* How many values of a pruned weight are 0, -1: it is none. */
+int64_t layer_forms_zeros(const LayerForms *l, int64_t i);
 /* The quantized weight: the one that was made for a pass, or else made now. Caller frees with qweight_fini. */
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
 /* In place of qweight_fini: its memory serves the next linear. */

@@ -50,6 +50,11 @@ Status hessian_new(Hessian **out, int64_t in, float *h, Pool *pool, const Cancel
     return ST_OK;
 }
 
+int64_t hessian_total(const Hessian *g)
+{
+    return g->total + g->rows;
+}
+
 void hessian_free(Hessian *g)
 {
     if (!g)

@@ -21,6 +21,8 @@ typedef struct Hessian Hessian;
 Status hessian_new(Hessian **out, int64_t in, float *h, Pool *pool, const Cancel *cancel, Error *err);
 Status hessian_add(Hessian *g, HessianRows *fill, void *ctx, int64_t rows, Error *err);
 Status hessian_end(Hessian *g, Error *err);
+/* Rows that it has seen, those merged into it among them. */
+int64_t hessian_total(const Hessian *g);
 void hessian_free(Hessian *g);
 /* The sums so far, and into a new one, which goes on from there: a chain, not a reduction. Products of whole chunks of
  * rows are added in float32, so the order of rows is the order of sums, and a chunk may have rows of two ranks. */

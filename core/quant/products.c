@@ -256,6 +256,8 @@ QSpec fake_weight_spec(const QSpec *q)
     QSpec s = *q;
     if (strcmp(q->method, "gptq") == 0)
         strcpy(s.method, "minmax");
+    if (strcmp(q->method, "admm") == 0)
+        strcpy(s.method, "magnitude");
     return s;
 }
 

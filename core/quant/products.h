@@ -35,8 +35,8 @@ Status product_form(const float *d, int64_t rows, int64_t in, const float *h, Po
 /* Bytes that each of them takes. */
 uint64_t product_bytes(int64_t in, int threads);
 
-/* What a weight is fake-quantized by where its input isn't looked at: gptq as the minmax of its grid, which it can only be
- * better than. */
+/* What a weight is fake-quantized by where its input isn't looked at: gptq as the minmax of its grid, admm as what is
+ * pruned by size alone, which they can only be better than. */
 QSpec fake_weight_spec(const QSpec *q);
 /* Fake-quantizes the weight w[out][in] in place by fake_weight_spec(q). ST_DATA where the spec does not
  * fit, or this build has no quantizer for it. */

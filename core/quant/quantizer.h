@@ -62,6 +62,8 @@ typedef struct WeightTask {
     DType T;               /* arithmetic: the model's dtype under peer, else DT_F32 */
     DType F;               /* float type of dequantized values inside the method (specs/quantization.md 0): T in a
                             * calibration forward, DT_F32 where no data is needed */
+    DType stored;          /* of values that are written as floats */
+    int64_t rows;          /* of the input whose moments these are; only for prepare */
     bool peer;             /* quirks of the peer; else the "Do better" rules */
     const void *shared;    /* what .prepare made of the input's second moments; only for methods with it */
     Pool *pool;            /* not from within one of its tasks; NULL: this thread only */

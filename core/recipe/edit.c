@@ -109,8 +109,8 @@ static int64_t entry_of(WriteOut *w, const YamlNode *map)
 static void put_flow_map(Str *b, const YamlNode *n, WriteOut *w)
 {
     const YamlNode *type = yaml_get(n, "type");
-    bool linear = node_is(type, "linear_quant");
-    int64_t k = linear ? entry_of(w, n) : -1;
+    const ProcessorType *t = type && type->kind == YAML_STR ? processor_find(w->e->r->rows, type->text) : NULL;
+    int64_t k = t && t->levels ? entry_of(w, n) : -1;
     const Entry *en = k >= 0 ? &w->e->r->entry[k] : NULL;
     const EntryPlan *p = k >= 0 ? &w->e->plan[k] : NULL;
     bool exclude_seen = false, include_seen = false;

@@ -145,7 +145,7 @@ const char *const *texts_read(Arena *a, const YamlNode *list, int *n);
 struct ProcessorType {
     const char *name;
     const Object *object;        /* its keys */
-    bool levels;                 /* each of its mappings is a level of the assignment: linear_quant */
+    bool levels;                 /* each of its mappings is a level of the assignment */
     bool first;                  /* has to stand before all that aren't: it turns the model, whose inputs the others look
                                   * at */
     bool changes;                /* it changes what linears read or are: has to stand before those with `levels` */
@@ -156,8 +156,8 @@ struct ProcessorType {
     const void *(*settings)(Arena *a, const YamlNode *map);
     const struct Processor *run; /* process/processor.h; the recipe only hands it on */
 };
-/* Keys of linear_quant, whose entries the recipe itself gathers. */
-extern const Object linear_quant_object;
+/* Keys of those with `levels`, whose entries the recipe itself gathers. */
+extern const Object linear_quant_object, float_sparse_object;
 
 /* A type of spec.save. */
 typedef struct SaverType {

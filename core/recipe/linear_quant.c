@@ -5,7 +5,7 @@
 #include "recipe/recipe_impl.h"
 
 /* linear_quant: that its quantizers exist, that its pair can be written, and the entries of a recipe (specs/config.md
- * 4, 5). Which quantizers there are is handed in. */
+ * 4, 5), float_sparse's among them. Which quantizers there are is handed in. */
 
 /* What the keys that fit a side but for its method and its sign say: which methods there are, which signs. */
 typedef struct Rivals {
@@ -17,7 +17,7 @@ typedef struct Rivals {
 static void add_rival(Rivals *r, const QuantKey *k, const QSpec *q)
 {
     size_t n = strlen(r->methods);
-    if (k->owner == QUANT_OURS || k->scope != q->scope || k->dtype != q->dtype)
+    if (k->owner == QUANT_OURS || k->owner == QUANT_STEP || k->scope != q->scope || k->dtype != q->dtype)
         return;
     r->any = true;
     if (k->sym >= 0 && (k->sym != 0) != q->symmetric)
@@ -33,7 +33,7 @@ static bool check_side(Check *c, const YamlNode *map, const char *side, const QS
     const bool weight = key == c->r->rows->weight;
     Rivals r = {.any = false};
     const QuantKey *k;
-    for (int i = 0; (k = key(i)) != NULL && !quantkey_takes(k, q); i++)
+    for (int i = 0; (k = key(i)) != NULL && (k->owner == QUANT_STEP || !quantkey_takes(k, q)); i++)
         add_rival(&r, k, q);
     if (k && k->owner == QUANT_OURS)
         check_note(c, yaml_get(map, "method"), "%s %s %s %s are ours: the peer refuses them",
@@ -57,13 +57,14 @@ static bool check_side(Check *c, const YamlNode *map, const char *side, const QS
     return false;
 }
 
-/* Copies a list and compiles its patterns. deflt: what an absent or null list stands for ("*" or none). */
-static void read_list(Check *c, const YamlNode *map, const char *key, const char *deflt, ListRef *out,
+/* Copies a list and compiles its patterns. deflt: what an absent or null list stands for ("*" or none), and, where `empty`
+ * says so, one without items. */
+static void read_list(Check *c, const YamlNode *map, const char *key, const char *deflt, bool empty, ListRef *out,
                       const char **bad)
 {
     const YamlNode *v = yaml_get(map, key);
     *out = (ListRef){.node = v};
-    bool use_default = !v || v->kind == YAML_NULL;
+    bool use_default = !v || v->kind == YAML_NULL || (empty && v->kind == YAML_SEQ && v->count == 0);
     int n = use_default ? deflt != NULL : v->kind == YAML_SEQ ? v->count : 0;
     Arena *a = &c->r->arena;
     out->text = arena_alloc(a, (size_t)(n + 1) * sizeof *out->text);
@@ -96,17 +97,21 @@ static void read_list(Check *c, const YamlNode *map, const char *key, const char
     check_pop(c, was);
 }
 
-static void add_entry(Check *c, const YamlNode *map, const QConfig *q, const Scheme *scheme)
+/* The mapping becomes a level, where levels are gathered. empty: an include without items takes every linear. */
+static void add_entry(Check *c, const YamlNode *map, const QConfig *q, const Scheme *scheme, bool empty)
 {
+    static const char main_list[] = "spec.process.";
     Recipe *r = c->r;
+    if (!c->gather || strncmp(c->path, main_list, sizeof main_list - 1) != 0)
+        return;
     if (!mem_grow(&r->entry, &r->entries_cap, r->nentries + 1, sizeof *r->entry)) {
         check_nomem(c);
         return;
     }
     Entry *e = &r->entry[r->nentries++];
     *e = (Entry){.map = map, .alias = c->alias, .pub = {.q = *q, .scheme = scheme, .line = map->line}};
-    read_list(c, map, "include", "*", &e->include, &e->bad);
-    read_list(c, map, "exclude", NULL, &e->exclude, &e->bad);
+    read_list(c, map, "include", "*", empty, &e->include, &e->bad);
+    read_list(c, map, "exclude", NULL, false, &e->exclude, &e->bad);
     e->pub.include = e->include.text;
     e->pub.ninclude = e->include.n;
     e->pub.exclude = e->exclude.text;
@@ -147,9 +152,7 @@ static void check_linear_quant(Check *c, const YamlNode *map)
     check_pop(c, was);
     if (scheme && !scheme->runnable)
         check_block(c, qc, "linear_quant %s: kept, not run by this build", scheme->name);
-    static const char main_list[] = "spec.process.";
-    if (c->gather && strncmp(c->path, main_list, sizeof main_list - 1) == 0)
-        add_entry(c, map, &q, scheme);
+    add_entry(c, map, &q, scheme, false);
 }
 
 static const Field linear_quant_fields[] = {
@@ -160,3 +163,25 @@ static const Field linear_quant_fields[] = {
     FIELD_END,
 };
 const Object linear_quant_object = {.fields = linear_quant_fields, .check = check_linear_quant};
+
+/* ---- float_sparse ---- */
+
+static void check_float_sparse(Check *c, const YamlNode *map)
+{
+    const YamlNode *ratio = yaml_get(map, "sparse_ratio");
+    QConfig q = {.act = {.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "none"},
+                 .weight = {.dtype = QT_FLOAT, .scope = QS_PER_TENSOR, .symmetric = true, .method = "admm",
+                            .ext.sparse_ratio = 0.3}};
+    double x;
+    if (ratio && lax_float(ratio, &x) && x >= 0 && x <= 1)
+        q.weight.ext.sparse_ratio = x;
+    add_entry(c, map, &q, scheme_find(&q), true);
+}
+
+static const Field float_sparse_fields[] = {
+    FIELD_TYPE,
+    {.key = "sparse_ratio", .type = F_FLOAT, .bounded = true, .lo = 0, .hi = 1, .absent = "0.3", .canon = canon_number},
+    FIELD_PATTERNS,
+    FIELD_END,
+};
+const Object float_sparse_object = {.fields = float_sparse_fields, .check = check_float_sparse};

@@ -23,8 +23,6 @@ static const Field autoround_fields[] = {
     {.key = "strategies", .type = F_OBJECTS, .object = &autoround_strategy, .required = true, .least = 1},
     FIELD_END,
 };
-static const Field float_sparse_fields[] = {
-    FIELD_TYPE, {.key = "sparse_ratio", .type = F_FLOAT, .bounded = true, .lo = 0, .hi = 1}, FIELD_PATTERNS, FIELD_END};
 static const Field svd_fields[] = {
     FIELD_TYPE,
     {.key = "rank", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
@@ -104,7 +102,6 @@ typedef struct KeptType {
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
     {"autoround_quant", autoround_fields, NULL},
-    {"float_sparse", float_sparse_fields, NULL},
     {"svd_res", svd_fields, NULL},
     {"flatquant", only_patterns, NULL},
     {"unary_analysis", unary_fields, NULL},

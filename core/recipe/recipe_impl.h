@@ -24,7 +24,7 @@ typedef struct ListRef {
 
 typedef struct Entry {
     RecipeEntry pub;
-    const YamlNode *map;   /* the linear_quant mapping */
+    const YamlNode *map;   /* the mapping of a processor with `levels` */
     const YamlNode *alias; /* outermost alias on the way from the root to map (map itself may be it), or NULL */
     ListRef include, exclude;
     const char *bad;       /* why a pattern of it can't be matched, or NULL */
@@ -64,7 +64,7 @@ struct Check {
     char path[512];
     size_t plen;
     const YamlNode *alias; /* see Entry */
-    bool gather;           /* linear_quant mappings become entries */
+    bool gather;           /* those mappings become entries */
     bool peer;             /* what is ours is refused */
     const YamlNode *instead; /* of a translated document: where findings are told. What it gets wrong blocks it. */
 };

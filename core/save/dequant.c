@@ -53,7 +53,9 @@ static bool open_weight(Dequant *d, const Gather *g, const char *label)
     d->dtype = t->dtype;
     int64_t r = t->ndim == 2 ? t->shape[0] : 0, c = t->ndim == 2 ? t->shape[1] : 0;
     bool int4 = strncmp(label, "W4A", 3) == 0;
-    if (t->dtype == DT_U8 && r == d->out && c * 2 == d->in)
+    if (strcmp(label, "W16A16S") == 0 && dtype_plain(t->dtype) && r == d->out && c == d->in)
+        d->pack = PACK_FLOAT;
+    else if (t->dtype == DT_U8 && r == d->out && c * 2 == d->in)
         d->pack = PACK_FP4;
     else if (t->dtype == DT_I8 && int4 && r * 2 == d->out && c == d->in)
         d->pack = PACK_ROWS;
@@ -130,7 +132,7 @@ bool dequant_open(Dequant *d, const char *module, const char *label, int64_t out
 {
     Gather g = {module, fetch, ctx, why, size};
     *d = (Dequant){.out = out, .in = in, .groups = 1, .group = in, .outer_block = dual_block};
-    return open_weight(d, &g, label) && open_scale(d, &g) && check_rest(d, &g);
+    return open_weight(d, &g, label) && (d->pack == PACK_FLOAT || open_scale(d, &g)) && check_rest(d, &g);
 }
 
 static float e4m3(uint8_t v)
@@ -183,6 +185,10 @@ static float scale_of(const Dequant *d, int64_t n, int64_t g)
 
 void dequant_row(const Dequant *d, int64_t n, float *y)
 {
+    for (int64_t k = 0; k < d->in && d->pack == PACK_FLOAT; k++)
+        y[k] = (float)dequant_value(d->code, n * d->in + k, d->dtype);
+    if (d->pack == PACK_FLOAT)
+        return;
     for (int64_t g = 0; g < d->groups; g++) {
         float s = scale_of(d, n, g), o = d->offset ? d->offset[n * d->groups + g] : 0;
         int64_t end = (g + 1) * d->group < d->in ? (g + 1) * d->group : d->in;

@@ -11,7 +11,7 @@
 typedef struct Dequant {
     int64_t out, in, groups, group;
     DType dtype;             /* of the stored weight */
-    enum { PACK_NONE, PACK_ROWS, PACK_FP4 } pack;
+    enum { PACK_NONE, PACK_ROWS, PACK_FP4, PACK_FLOAT } pack;
     const uint8_t *code;
     const void *scale;       /* [out][groups], scale_dtype; U8: E8M0 */
     DType scale_dtype;

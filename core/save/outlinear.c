@@ -107,7 +107,7 @@ static OutRole role_of(QPartKind k)
     switch (k) {
     case PART_CODE: case PART_INT4_ROWS: case PART_FP4: return OUT_CODES;
     case PART_EXPONENT: case PART_SCALE: case PART_OUTER: case PART_INPUT_SCALE: case PART_DEQ_SCALE: return OUT_SCALE;
-    case PART_BIAS: return OUT_FLOAT;
+    case PART_BIAS: case PART_FLOAT: return OUT_FLOAT;
     default: return OUT_OTHER;
     }
 }
@@ -121,7 +121,7 @@ static bool is_float(DType t)
  * and biases of compressed-tensors in the model's dtype. */
 static bool type_fits(const OutCheck *o, const QPart *p, DType t)
 {
-    bool any = p->kind == PART_BIAS || (o->loader && p->kind == PART_SCALE);
+    bool any = p->kind == PART_BIAS || p->kind == PART_FLOAT || (o->loader && p->kind == PART_SCALE);
     bool zero = o->loader && p->kind == PART_INPUT_OFFSET;
     return t == p->dtype || (p->kind == PART_DEQ_SCALE && t == DT_I64) || ((any || zero) && is_float(t));
 }
@@ -153,7 +153,7 @@ static Status check_part(OutCheck *o, const Module *m, const QPart *p, Error *er
 static bool sizes_of(const Scheme *s, const TensorInfo *w, Module *m)
 {
     QPart first = part_make((QPartId)s->part[0], &(QPartOf){.name = "", .out = 2, .in = 2, .group = 2});
-    if (w->ndim != 2 || w->dtype != first.dtype)
+    if (w->ndim != 2 || !(first.kind == PART_FLOAT ? is_float(w->dtype) : w->dtype == first.dtype))
         return false;
     m->out = w->shape[0] * (first.kind == PART_INT4_ROWS ? 2 : 1);
     m->in = w->shape[1] * (first.kind == PART_FP4 ? 2 : 1);

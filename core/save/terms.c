@@ -184,6 +184,13 @@ static void pack_columns(const QWeight *w, uint8_t *out)
         out[i] = (uint8_t)(w->code[2 * i + 1] << 4 | (w->code[2 * i] & 15));
 }
 
+/* The values of a weight that stays float, as float32. */
+static const void *widened(const QWeight *w, float *out)
+{
+    qweight_rows(w, 0, w->out, DT_F32, out);
+    return out;
+}
+
 static void offsets(const QWeight *w, float *out)
 {
     int64_t n = w->out * w->groups;
@@ -201,13 +208,14 @@ Status save_part_data(const SavePlan *plan, const SaveLinear *l, const QPart *p,
     for (int d = 0; d < p->ndim; d++)
         count *= p->shape[d];
     size_t bytes = (size_t)count * (size_t)dtype_size(p->dtype);
-    bool borrowed = p->kind == PART_CODE || p->kind == PART_EXPONENT;
+    bool borrowed = p->kind == PART_CODE || p->kind == PART_EXPONENT || (p->kind == PART_FLOAT && p->dtype == w->half);
     if (!borrowed && !mem_grow(buf, cap, bytes ? bytes : 1, 1))
         return error_nomem(err, plan->model->linears[l->linear].name);
     *data = *buf;
     switch (p->kind) {
     case PART_CODE: *data = w->code; break;
     case PART_EXPONENT: *data = w->exponent; break;
+    case PART_FLOAT: *data = p->dtype == w->half ? w->code : widened(w, *buf); break;
     case PART_INT4_ROWS: pack_rows(w, *buf); break;
     case PART_FP4: pack_columns(w, *buf); break;
     case PART_SCALE: save_cast(w->scale, count, p->dtype, *buf); break;

@@ -1,6 +1,7 @@
-"""compare_weights.py WANT GOT [ROOM]: two .safetensors files with the same tensors, equal in every integer and 16-bit float;
+"""compare_weights.py WANT GOT [ROOM|share=SHARE]: two .safetensors files with the same tensors, equal in every integer and 16-bit float;
 float32 values (and those that deq_scale keeps as the bits of an integer) within 1e-6 of each other. With ROOM: within ROOM
-of the tensor's largest value, and integers and 16-bit floats may be the next one in one of a thousand places. Prints what is not so."""
+of the tensor's largest value, and integers and 16-bit floats may be the next one in one of a thousand places. With share=SHARE: such a share
+of a tensor's 16-bit values may be others, as long as as many are 0. Prints what is not so."""
 import json
 import struct
 import sys
@@ -44,8 +45,15 @@ def codes_near(dtype, a, b, room):
     return max(off) <= 1 and sum(off) <= max(1, len(off) // 1000)
 
 
+def mostly_equal(a, b, share):
+    x, y = (struct.unpack("<%dH" % (len(d) // 2), d) for d in (a, b))
+    zeros = [sum(v & 0x7fff == 0 for v in d) for d in (x, y)]
+    return zeros[0] == zeros[1] and sum(p != q for p, q in zip(x, y)) <= share * len(x)
+
+
 def main():
-    room = float(sys.argv[3]) if len(sys.argv) > 3 else None
+    share = float(sys.argv[3][6:]) if len(sys.argv) > 3 and sys.argv[3].startswith("share=") else None
+    room = float(sys.argv[3]) if len(sys.argv) > 3 and share is None else None
     (want_meta, want), (got_meta, got) = load(sys.argv[1]), load(sys.argv[2])
     if want_meta != got_meta or list(want) != list(got):
         print("other tensors, in another order, or other metadata")
@@ -54,6 +62,10 @@ def main():
         if got[name][:2] != (dtype, shape):
             print(name, "has another dtype or shape")
         elif got[name][2] != data:
+            if share is not None:
+                if not mostly_equal(data, got[name][2], share):
+                    print(name, "differs")
+                continue
             a, b = floats(name, dtype, data), floats(name, dtype, got[name][2])
             if not (codes_near(dtype, data, got[name][2], room) if a is None else near(a, b, room)):
                 print(name, "differs")

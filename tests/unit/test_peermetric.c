@@ -398,6 +398,10 @@ static void every_runnable_scheme_probes(void **state)
     for (const Scheme *s = scheme_table; s->name; s++) {
         QConfig q;
         Run u;
+        if (s->weight_type == QT_FLOAT) { /* a processor's settings make it */
+            assert_false(scheme_config(s->name, &q));
+            continue;
+        }
         assert_true(scheme_config(s->name, &q));
         const Scheme *back = scheme_find(&q);
         assert_non_null(back);

@@ -230,6 +230,7 @@ static const Tested archs[] = {
 };
 static const Tested processors[] = {
     {"linear_quant", "test_pipeline.c", "flow_equals_the_recorded_one"},
+    {"float_sparse", "test_sink_save.c", "recorded_runs_are_reproduced"},
     {"dynamic_cache", "test_sink_save.c", "ours_remembers_every_sample_of_a_cache"},
     {"fa3_quant", "test_fa3_quant.c", "every_family_reads_what_plain_loops_make"},
     {"kv_smooth", "test_kv_smooth.c", "recordings_are_reproduced"},
@@ -277,6 +278,8 @@ static const Tested weights[] = {
     {"ceil_x mxfp4 per_block sym", "test_weightquant.c", "mx_is_the_recorded_one"},
     {"dualscale mxfp4 dual_scale sym", "test_weightquant.c", "dualscale_is_the_recorded_one"},
     {"w8a8s int8 per_channel sym", "test_weightrules.c", "w8a8s_leaves_outliers_outside"},
+    {"admm float per_tensor sym", "test_sparse.c", "admm_is_the_recorded_one"},
+    {"magnitude float per_tensor sym", "test_sparse.c", "admm_changes_least"},
     {0},
 };
 static const Tested schemes[] = {
@@ -296,6 +299,7 @@ static const Tested schemes[] = {
     {"W4A8_MXFP per_block", "test_scheme.c", "bytes_equal_the_recorded_files"},
     {"W4A4_MXFP4 per_block", "test_scheme.c", "bytes_equal_the_recorded_files"},
     {"W4A4_MXFP4_DUALSCALE dual_scale", "test_sink_save.c", "what_is_written_gives_the_measured_error"},
+    {"W16A16S per_tensor", "test_sink_save.c", "recorded_runs_are_reproduced"},
     {0},
 };
 static const Tested blocks[] = {
@@ -338,6 +342,7 @@ static const Tested exts[] = {
     {"search_step", "test_weightrules.c", "searches_find_the_least"},
     {"dual_block_size", "test_weightquant.c", "dualscale_is_the_recorded_one"},
     {"fraction", "test_weightrules.c", "w8a8s_leaves_outliers_outside"},
+    {"sparse_ratio", "test_sparse.c", "ends_of_the_ratio"},
     {0},
 };
 static const Tested settings[] = {

@@ -73,9 +73,9 @@ static void pairs_find_their_names(void **state)
     for (const Scheme *s = scheme_table; s->name; s++) {
         in_table++;
         assert_true(s->part[0] != P_END);
-        assert_true(s->weight_bits == 4 || s->weight_bits == 8);
+        assert_true(s->weight_bits == 4 || s->weight_bits == 8 || s->weight_type == QT_FLOAT);
     }
-    assert_int_equal(in_table, sizeof rows / sizeof rows[0] + 1);
+    assert_int_equal(in_table, sizeof rows / sizeof rows[0] + 2); /* W8A8S and W16A16S go by their methods */
     assert_int_equal(found, 22);
     QConfig q = config_default();
     strcpy(q.weight.method, "w8a8s");
@@ -190,9 +190,12 @@ static void sizes_of_a_bias(void **state)
 static void sizes_do_not_overflow(void **state)
 {
     (void)state;
-    Linear l = {.name = (char *)"up_proj", .out = INT64_C(1) << 20, .in = INT64_C(1) << 20};
+    const TensorInfo weight = {.dtype = DT_F16};
+    Linear l = {.name = (char *)"up_proj", .out = INT64_C(1) << 20, .in = INT64_C(1) << 20, .weight = &weight};
     for (const Scheme *s = scheme_table; s->name; s++) {
         QConfig q = config(s->act_type, s->act_scope, true, s->weight_type, s->weight_scope, true);
+        if (s->weight_type == QT_FLOAT)
+            strcpy(q.weight.method, s->weight_method);
         assert_true(scheme_bytes(s, &q, &(SchemeLinear){&l, false, true, DT_F16}) >= UINT64_C(1) << 39);
     }
 }
@@ -213,6 +216,11 @@ static void descriptions(void **state)
     q.weight.dtype = QT_INT4;
     qconfig_describe(&q, b, sizeof b);
     assert_string_equal(b, "W4A16 group 128 asym");
+    QConfig pruned = config(QT_FLOAT, QS_PER_TENSOR, true, QT_FLOAT, QS_PER_TENSOR, true);
+    strcpy(pruned.weight.method, "admm");
+    pruned.weight.ext.sparse_ratio = 0.3;
+    qconfig_describe(&pruned, b, sizeof b);
+    assert_string_equal(b, "W16A16S 0.3");
     q.weight.scope = QS_PER_CHANNEL;
     qconfig_describe(&q, b, sizeof b);
     assert_string_equal(b, "float per_tensor x int4 per_channel (no saver)");

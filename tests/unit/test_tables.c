@@ -80,7 +80,7 @@ static void schemes(void **state)
     int n = 0;
     for (const Scheme *s = scheme_table; s->name; s++, n++) {
         said(s->name, "a scheme");
-        assert_true(s->weight_bits == 4 || s->weight_bits == 8);
+        assert_true(s->weight_bits == 4 || s->weight_bits == 8 || (s->weight_bits == 16 && s->weight_type == QT_FLOAT));
         assert_true(s->act_bits == 4 || s->act_bits == 8 || (s->act_bits == 16 && s->act_type == QT_FLOAT));
         assert_true(s->part[0] != P_END);
         for (int either = 0; either < 2; either++) {
