@@ -14,5 +14,8 @@ const LangText lang_zh_lines[] = {
     {.en = "%s: '%s' gets a bias that what loads this layout doesn't apply: as the original does, it is written all the same",
      .to = "%s：'%s' 得到一个偏置，而加载此布局的程序不会使用它：与原版一样照写"},
     {.en = "dynamic_cache selects no attention of this model: no C8 is written", .to = "dynamic_cache 没有选中此模型的任何注意力：不写 C8"},
+    {.en = "svd_res: %s of its linears stay float, where a branch saves nothing: leave them out",
+     .to = "svd_res：其 %s 个线性层保留浮点，旁支在那里毫无益处：请排除它们"},
+    {.en = "float_sparse: a share of %s of the values of %s weights is 0", .to = "float_sparse：%s 的值（共 %s 个权重）为 0"},
     {.en = NULL},
 };

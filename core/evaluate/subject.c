@@ -116,6 +116,7 @@ static uint64_t step_bytes(const Subject *s, int64_t rows, int64_t longest)
     const RunnerAsk ask = {.rows = rows, .longest = longest, .threads = pool_threads(s->o.pool), .arith = s->o.arith,
                            .level = s->pipeline ? pipeline_acts(s->pipeline) : NULL,
                            .inputs = s->pipeline && (pipeline_needs(s->pipeline) & PROCESSOR_INPUTS),
+                           .branches = s->pipeline && (pipeline_needs(s->pipeline) & PROCESSOR_BRANCHES),
                            .turned = s->pipeline && (pipeline_needs(s->pipeline) & PROCESSOR_OUTPUTS)};
     return runner_estimate(s->o.model, &ask);
 }

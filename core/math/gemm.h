@@ -81,5 +81,7 @@ void gemm_single_thread(void);
 /* Where its products are asked for, has OpenBLAS map what `threads` (1 to 256) callers at a time need: once for a pool,
  * before its first product. Without room for that in the address space OpenBLAS would ask for ever; here it is ST_NOMEM. */
 Status gemm_ready(int threads, Error *err);
+/* The same for who calls its LAPACK from tasks of a pool, whatever multiplies otherwise. */
+Status gemm_callers(int threads, Error *err);
 
 #endif

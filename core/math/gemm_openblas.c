@@ -22,7 +22,12 @@ void gemm_single_thread(void)
 
 Status gemm_ready(int threads, Error *err)
 {
-    if (!math_openblas() || !blas_memory_alloc || !blas_memory_free)
+    return math_openblas() ? gemm_callers(threads, err) : ST_OK;
+}
+
+Status gemm_callers(int threads, Error *err)
+{
+    if (!blas_memory_alloc || !blas_memory_free)
         return ST_OK;
     void *buffer[CALLERS_MAX];
     int n = 0;

@@ -10,6 +10,7 @@ static RunnerNeed need_of(const Pipeline *p, const TokenSet *t, int threads, Ari
     const RunnerAsk ask = {.rows = t->start[t->samples], .longest = longest_of(t->start, t->samples), .threads = threads,
                            .arith = arith, .level = pipeline_acts(p), .whole = whole,
                            .inputs = pipeline_needs(p) & PROCESSOR_INPUTS,
+                           .branches = pipeline_needs(p) & PROCESSOR_BRANCHES,
                            .turned = pipeline_needs(p) & PROCESSOR_OUTPUTS};
     return runner_need(pipeline_model(p), &ask);
 }

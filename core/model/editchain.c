@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "model/lowrank.h"
 
 void edit_round(const MathKernels *k, DType t, float *v, int64_t n)
 {
@@ -64,6 +65,8 @@ static Status append(EditChain *c, const ChainStep *s, Error *err)
     steps[c->n++] = *s;
     if (s->rot)
         c->scratch = max_u64(c->scratch, rotation_bytes(s->rot) / sizeof(float) + 1);
+    if (s->low)
+        c->scratch = max_u64(c->scratch, lowrank_scratch(s->low->in, s->low->rank));
     c->whole = c->whole || s->kind == CHAIN_LEFT;
     return ST_OK;
 }
@@ -106,14 +109,32 @@ Status editchain_rotate(EditChain *c, ChainKind kind, const Rotation *r, int64_t
     return ST_OK;
 }
 
+Status editchain_take(EditChain *c, const LowRank *l, DType round, Error *err)
+{
+    ChainStep s = {.kind = CHAIN_TAKE, .round = round, .low = lowrank_share(l), .n = l->in};
+    Status st = append(c, &s, err);
+    if (st != ST_OK) {
+        lowrank_free((LowRank *)(uintptr_t)s.low);
+        return st;
+    }
+    note(c, CHAIN_TAKE, round, NULL, NULL, l->in);
+    Hasher h;
+    hasher_init(&h);
+    hasher_bytes(&h, c->digest.b, sizeof c->digest.b);
+    hasher_bytes(&h, l->digest.b, sizeof l->digest.b);
+    c->digest = hasher_end(&h);
+    return ST_OK;
+}
+
 Status editchain_copy(EditChain *out, const EditChain *c, Error *err)
 {
     *out = (EditChain){.n = 0};
     Status st = ST_OK;
     for (int i = 0; i < c->n && st == ST_OK; i++) {
         const ChainStep *s = &c->step[i];
-        st = s->rot ? editchain_rotate(out, s->kind, s->rot, s->n, s->round, "", err)
-                    : editchain_scale(out, s->kind, s->v, s->n, s->round, err);
+        st = s->rot   ? editchain_rotate(out, s->kind, s->rot, s->n, s->round, "", err)
+             : s->low ? editchain_take(out, s->low, s->round, err)
+                      : editchain_scale(out, s->kind, s->v, s->n, s->round, err);
     }
     if (st != ST_OK)
         editchain_fini(out);
@@ -127,6 +148,7 @@ void editchain_fini(EditChain *c)
     for (int i = 0; i < c->n; i++) {
         free((float *)(uintptr_t)c->step[i].v);
         rotation_free((Rotation *)(uintptr_t)c->step[i].rot);
+        lowrank_free((LowRank *)(uintptr_t)c->step[i].low);
     }
     free(steps_of(c));
     *c = (EditChain){.n = 0};
@@ -134,7 +156,7 @@ void editchain_fini(EditChain *c)
 
 /* ---- doing it ---- */
 
-/* One that is no rotation, on row o of the matrix. */
+/* One that looks at a row alone, on row o of the matrix. */
 static void step_row(const ChainStep *s, const MathKernels *k, int64_t o, int64_t width, float *w)
 {
     switch (s->kind) {
@@ -151,11 +173,17 @@ static void step_row(const ChainStep *s, const MathKernels *k, int64_t o, int64_
     case CHAIN_ADD:
         k->add(w, s->v, w, width);
         break;
+    case CHAIN_TAKE:
     case CHAIN_RIGHT:
     case CHAIN_LEFT:
         break;
     }
     edit_round(k, s->round, w, width);
+}
+
+static bool by_blocks(const ChainStep *s)
+{
+    return s->kind == CHAIN_RIGHT || s->kind == CHAIN_TAKE;
 }
 
 void editchain_rows(const EditChain *c, int from, int to, const MathKernels *k, int64_t r0, int64_t rows, int64_t width,
@@ -169,7 +197,11 @@ void editchain_rows(const EditChain *c, int from, int to, const MathKernels *k, 
             edit_round(k, s->round, w, rows * width);
             continue;
         }
-        while (end < to && c->step[end].kind != CHAIN_RIGHT)
+        if (s->kind == CHAIN_TAKE) {
+            lowrank_take(s->low, k, s->round, r0, rows, w, scratch);
+            continue;
+        }
+        while (end < to && !by_blocks(&c->step[end]))
             end++;
         for (int64_t o = 0; o < rows; o++) /* a row through all of them while it is in the caches */
             for (int j = i; j < end; j++)

@@ -17,6 +17,7 @@ typedef enum ChainKind {
     CHAIN_ROWS,  /* value (o, i) times v[o] */
     CHAIN_UNIT,  /* value (o, i) becomes (1 + value) * v[i] - 1: of a norm that multiplies by 1 + w */
     CHAIN_ADD,   /* v[i] more */
+    CHAIN_TAKE,  /* W <- W - l2 l1 (model/lowrank.h) */
     CHAIN_RIGHT, /* W <- W R */
     CHAIN_LEFT   /* W <- R' W: needs all rows */
 } ChainKind;
@@ -26,6 +27,7 @@ typedef struct ChainStep {
     DType round;         /* what the step gives is rounded to it; DT_F32: to nothing */
     const float *v;      /* NULL: none */
     const Rotation *rot; /* NULL: none */
+    const struct LowRank *low; /* NULL: none */
     int64_t n;           /* values of v, or the size of the side that is turned */
 } ChainStep;
 
@@ -42,6 +44,8 @@ typedef struct EditChain {
  * `of` names the matrix. */
 Status editchain_scale(EditChain *c, ChainKind kind, const float *v, int64_t n, DType round, Error *err);
 Status editchain_rotate(EditChain *c, ChainKind kind, const Rotation *r, int64_t n, DType round, const char *of, Error *err);
+/* A share of l is kept. */
+Status editchain_take(EditChain *c, const struct LowRank *l, DType round, Error *err);
 /* *out = a copy of c. */
 Status editchain_copy(EditChain *out, const EditChain *c, Error *err);
 void editchain_fini(EditChain *c);

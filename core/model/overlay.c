@@ -14,6 +14,7 @@ typedef struct OwnedLinear {
     EditChain weight, inputs;
     float *values, *bias;
     Rotation *scored;
+    LowRank *branch;
 } OwnedLinear;
 
 typedef struct OwnedTensor {
@@ -60,6 +61,7 @@ void overlay_free(Overlay *o)
         free(l->values);
         free(l->bias);
         rotation_free(l->scored);
+        lowrank_free(l->branch);
         free(l);
     }
     for (size_t i = 0; i < o->ntensors; i++) {
@@ -175,6 +177,7 @@ static void show_linear(OwnedLinear *l)
     l->edit.inputs = l->inputs.n ? &l->inputs : NULL;
     l->edit.bias = l->bias;
     l->edit.scored = l->scored;
+    l->edit.branch = l->branch;
 }
 
 /* The linear's bias in l->bias, if it has one or `must`. */
@@ -201,6 +204,7 @@ Status overlay_scale_outputs(Overlay *o, int64_t linear, const float *s, Error *
     RETURN_IF_ERROR(linear_of(o, linear, &l, err));
     const Linear *lin = &o->m->linears[linear];
     RETURN_IF_ERROR(take_bias(o, lin, l, false, err));
+    RETURN_IF_ERROR(lowrank_edit(&l->branch, CHAIN_ROWS, s, NULL, err));
     RETURN_IF_ERROR(editchain_scale(&l->weight, CHAIN_ROWS, s, lin->out, o->round, err));
     show_linear(l);
     for (int64_t i = 0; l->bias && i < lin->out; i++)
@@ -216,6 +220,7 @@ Status overlay_scale_inputs(Overlay *o, int64_t linear, const float *s, Error *e
     OwnedLinear *l;
     RETURN_IF_ERROR(linear_of(o, linear, &l, err));
     const Linear *lin = &o->m->linears[linear];
+    RETURN_IF_ERROR(lowrank_edit(&l->branch, CHAIN_COLS, s, NULL, err));
     RETURN_IF_ERROR(editchain_scale(&l->weight, CHAIN_COLS, s, lin->in, o->round, err));
     show_linear(l);
     note(o, "inputs", lin->name, s, lin->in);
@@ -228,6 +233,7 @@ Status overlay_rotate_inputs(Overlay *o, int64_t linear, const Rotation *r, Erro
     RETURN_IF_ERROR(linear_of(o, linear, &l, err));
     const Linear *lin = &o->m->linears[linear];
     RETURN_IF_ERROR(editchain_rotate(&l->weight, CHAIN_RIGHT, r, lin->in, o->round, lin->name, err));
+    RETURN_IF_ERROR(lowrank_edit(&l->branch, CHAIN_RIGHT, NULL, r, err));
     show_linear(l);
     note_rotation(o, "inputs turned", lin->name, r);
     return ST_OK;
@@ -252,6 +258,7 @@ Status overlay_rotate_outputs(Overlay *o, int64_t linear, const Rotation *r, Err
     const Linear *lin = &o->m->linears[linear];
     RETURN_IF_ERROR(take_bias(o, lin, l, false, err));
     RETURN_IF_ERROR(editchain_rotate(&l->weight, CHAIN_LEFT, r, lin->out, o->round, lin->name, err));
+    RETURN_IF_ERROR(lowrank_edit(&l->branch, CHAIN_LEFT, NULL, r, err));
     show_linear(l);
     if (l->bias)
         RETURN_IF_ERROR(rotate_vector(r, o->round, l->bias, lin->out, err));
@@ -268,6 +275,22 @@ Status overlay_add_bias(Overlay *o, int64_t linear, const float *b, Error *err)
     math_fast()->add(l->bias, b, l->bias, lin->out);
     edit_round(math_fast(), o->round, l->bias, lin->out);
     note(o, "bias", lin->name, b, lin->out);
+    return ST_OK;
+}
+
+Status overlay_low_rank(Overlay *o, int64_t linear, const LowRank *out, const LowRank *beside, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    const Linear *lin = &o->m->linears[linear];
+    if (l->branch)
+        return error_set(err, ST_DATA, "'%s' has a low-rank branch already", lin->name);
+    RETURN_IF_ERROR(editchain_take(&l->weight, out, o->round, err));
+    l->branch = lowrank_share(beside);
+    show_linear(l);
+    note(o, "low rank", lin->name, NULL, 0);
+    hasher_bytes(&o->edits, out->digest.b, sizeof out->digest.b);
+    hasher_bytes(&o->edits, beside->digest.b, sizeof beside->digest.b);
     return ST_OK;
 }
 
@@ -563,6 +586,12 @@ const Rotation *overlay_scored(const Overlay *o, int64_t linear)
 {
     const LinearEdit *e = linear >= 0 ? overlay_linear(o, linear) : NULL;
     return e ? e->scored : NULL;
+}
+
+const LowRank *overlay_branch(const Overlay *o, int64_t linear)
+{
+    const LinearEdit *e = overlay_linear(o, linear);
+    return e ? e->branch : NULL;
 }
 
 int64_t overlay_input(const Overlay *o, const Model *m, int64_t linear)

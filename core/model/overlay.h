@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "model/editchain.h"
+#include "model/lowrank.h"
 #include "model/model.h"
 
 /* How a model differs from its checkpoint: what processors have changed in it so far. Nobody applies an overlay but
@@ -29,6 +30,7 @@ typedef struct LinearEdit {
     const float *bias;         /* [out] in the place of the checkpoint's; NULL: that one, or none */
     const EditChain *inputs;   /* as overlay_inputs gives it */
     const Rotation *scored;    /* as overlay_scored gives it */
+    const LowRank *branch;     /* as overlay_branch gives it */
 } LinearEdit;
 
 /* A norm, an embedding, the head, and whatever else is no linear's weight. */
@@ -72,6 +74,10 @@ Status overlay_bias_from(Overlay *o, int64_t linear, const float *beta, Error *e
 Status overlay_replace(Overlay *o, int64_t linear, float *w, Error *err);
 /* The weight is tensor `name` of the file opened last that has it. ST_DATA: none, or of another shape or type. */
 Status overlay_derive(Overlay *o, int64_t linear, const char *name, Error *err);
+
+/* Takes `out` out of the weight and has `beside` run in its place from here on: overlay_branch. What is done to the weight
+ * later is done to the branch, too; a new base leaves it as it is. ST_DATA: the linear has a branch already. */
+Status overlay_low_rank(Overlay *o, int64_t linear, const LowRank *out, const LowRank *beside, Error *err);
 
 /* ---- what happens to a linear's input at run time, in the order asked for ---- */
 
@@ -126,6 +132,8 @@ bool overlay_has_bias(const Overlay *o, const Model *m, int64_t linear);
 const EditChain *overlay_inputs(const Overlay *o, int64_t linear);
 /* By what an indexer's queries or keys are turned; NULL: by nothing. */
 const Rotation *overlay_scored(const Overlay *o, int64_t linear);
+/* What runs beside the linear, on what it reads: y more by l2 (l1 x), in float; NULL: nothing. */
+const LowRank *overlay_branch(const Overlay *o, int64_t linear);
 /* First linear that sees the same input as this one with the same done to it: Linear.input, or one behind it. */
 int64_t overlay_input(const Overlay *o, const Model *m, int64_t linear);
 /* Bias added to a norm that has none in the checkpoint, by the norm's weight; NULL: none. */

@@ -75,6 +75,30 @@ static Status product(const Reading *r, const float *beta, float *y, Error *err)
     return st;
 }
 
+/* y more by what the low-rank branch gives of it. */
+static Status add_branch(const Linear *l, const LowRank *b, const float *beta, float *y, Error *err)
+{
+    int64_t groups = b ? max_i64(l->groups, 1) : 0, part = l->out / max_i64(l->groups, 1);
+    double *a = b ? mem_array((size_t)b->rank, sizeof *a) : NULL;
+    if (b && !a)
+        return error_nomem(err, l->name);
+    for (int64_t g = 0; g < groups; g++) {
+        for (int64_t k = 0; k < b->rank; k++) {
+            a[k] = 0;
+            for (int64_t i = 0; i < l->in; i++)
+                a[k] += (double)b->l1[k * l->in + i] * (double)beta[g * l->in + i];
+        }
+        for (int64_t r = g * part; r < (g + 1) * part; r++) {
+            double sum = (double)y[r];
+            for (int64_t k = 0; k < b->rank; k++)
+                sum += (double)b->l2[r * b->rank + k] * a[k];
+            y[r] = (float)sum;
+        }
+    }
+    free(a);
+    return ST_OK;
+}
+
 Status overlay_bias_from(Overlay *o, int64_t linear, const float *beta, Error *err)
 {
     Reading r = {.edit = overlay_linear(o, linear)};
@@ -86,6 +110,8 @@ Status overlay_bias_from(Overlay *o, int64_t linear, const float *beta, Error *e
                        dtype_name(r.base.weight->dtype));
     if (st == ST_OK)
         st = product(&r, beta, y, err);
+    if (st == ST_OK)
+        st = add_branch(&r.base, overlay_branch(o, linear), beta, y, err);
     if (st == ST_OK)
         st = overlay_add_bias(o, linear, y, err);
     free(y);

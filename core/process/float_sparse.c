@@ -57,8 +57,8 @@ static Status stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t,
 static void tell(const FloatSparse *s)
 {
     char text[160];
-    snprintf(text, sizeof text, "float_sparse: %.2f %% of the values of %lld weights are 0",
-             100 * (double)s->zeros / (double)s->values, (long long)s->weights);
+    snprintf(text, sizeof text, "float_sparse: a share of %.4f of the values of %lld weights is 0",
+             (double)s->zeros / (double)s->values, (long long)s->weights);
     if (s->work->tell && s->values)
         s->work->tell(s->work->tell_ctx, text);
 }

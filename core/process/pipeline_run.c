@@ -62,10 +62,10 @@ static Status stage_steps(UnitRun *u, int first, int n, FormStage stage, const F
     return ST_OK;
 }
 
-static Status run_pass(UnitRun *u, VariantDtype dtype, const Stream *in, Stream *out, Error *err)
+static Status run_pass(UnitRun *u, VariantDtype dtype, bool bare, const Stream *in, Stream *out, Error *err)
 {
     const Variant v = {.forms = u->forms->any ? u->forms->table : NULL, .attn = attn_forms(&u->attn), .dtype = dtype,
-                       .sdpa = u->run->o->sdpa};
+                       .sdpa = u->run->o->sdpa, .bare = bare};
     Status st = runner_layer(u->runner, u->unit, &v, in, out, u->obs, u->nobs, err);
     u->nobs = 0;
     u->attn.n = 0;
@@ -117,11 +117,20 @@ static Status flow_ours(UnitRun *u, bool forward, Error *err)
             RETURN_IF_ERROR(stage_steps(u, 0, pass->first, FORM_FIXED, &t, err));
             RETURN_IF_ERROR(stage_steps(u, pass->first, pass->n, FORM_CALIBRATE, &t, err));
             RETURN_IF_ERROR(out_of(run, last, &out, err));
-            RETURN_IF_ERROR(run_pass(u, VARIANT_MODEL, &run->x, out, err));
+            RETURN_IF_ERROR(run_pass(u, VARIANT_MODEL, false, &run->x, out, err));
         }
         RETURN_IF_ERROR(learn(u, pass, err));
     }
     return ST_OK;
+}
+
+/* Whether one of the first n steps of the peer's has deployed linears: their low-rank branches run from then on. */
+static bool deployed(const Plan *p, int n)
+{
+    int i = 0;
+    while (i < n && p->steps[i].entry < 0)
+        i++;
+    return i < n;
 }
 
 /* The peer's pass k; `wide`: deployed linears of the unit return float32. */
@@ -135,7 +144,7 @@ static Status peer_pass(UnitRun *u, const PlanPass *pass, bool wide, bool last, 
     RETURN_IF_ERROR(stage_steps(u, pass->first, pass->n, FORM_CALIBRATE, &t, err));
     RETURN_IF_ERROR(out_of(run, last, &out, err));
     VariantDtype dtype = run->wide ? VARIANT_WIDE : wide ? VARIANT_MIXED : VARIANT_MODEL;
-    return run_pass(u, dtype, &run->x, out, err);
+    return run_pass(u, dtype, !deployed(run->plan, pass->first), &run->x, out, err);
 }
 
 /* The pass that a sink's rerun adds behind the list's. */
@@ -224,7 +233,7 @@ Status unit_follow(UnitRun *u, Stream *s, Error *err)
     const PipelineRun *run = u->run;
     const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
     RETURN_IF_ERROR(stage_steps(u, 0, run->plan->nsteps, FORM_FIXED, &t, err));
-    return run_pass(u, VARIANT_MODEL, s, s, err);
+    return run_pass(u, VARIANT_MODEL, false, s, s, err);
 }
 
 Status unit_keep(UnitRun *u, LayerForms *out, AttnForms *attn, FormsOptions *o, Error *err)

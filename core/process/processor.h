@@ -61,6 +61,7 @@ typedef enum ProcessorNeeds {
     PROCESSOR_INPUTS = 1 << 3,  /* it may change inputs at run time (overlay_input_*) */
     PROCESSOR_AHEAD = 1 << 4,   /* what it changes it changes in begin: its pass is that of what stands behind it */
     PROCESSOR_WHOLE = 1 << 5,   /* its pass has to see all rows at once (AttnForm.prepare) */
+    PROCESSOR_BRANCHES = 1 << 7, /* it has low-rank branches run beside linears (overlay_branch) */
     PROCESSOR_AGAIN = 1 << 6    /* the unit runs again with what its pass found: for what stands behind it, and for the next
                                  * unit */
 } ProcessorNeeds;

@@ -58,7 +58,8 @@ static uint64_t main_estimate(const Pipeline *p, const SaveOptions *o, int threa
         return bytes;
     const RunnerAsk ask = {.rows = o->calib->start[o->calib->samples], .threads = threads, .arith = arith,
                            .longest = longest_of(o->calib->start, o->calib->samples),
-                           .level = pipeline_acts(p), .whole = pipeline_whole(p), .inputs = inputs, .turned = turned};
+                           .level = pipeline_acts(p), .whole = pipeline_whole(p), .inputs = inputs, .turned = turned,
+                           .branches = pipeline_needs(p) & PROCESSOR_BRANCHES};
     RunnerNeed n = runner_need(m, &ask);
     bool rerun = false;
     for (int i = 0; i < o->nsavers; i++)

@@ -55,59 +55,59 @@ enum { EITHER = -1 };
  * processor float_sparse makes. Ours: W8A8S
  * (14; written as W8A8) and W4A16. */
 const Scheme scheme_table[] = {
-    {.name = "W8A8S", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
+    {.name = "W8A8S", .svd = "W8A8S_SVD", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
      .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1, .weight_method = "w8a8s",
      .weight_bits = 8, .act_bits = 8, .runnable = true, .part = {STATIC_PARTS}},
-    {.name = "W8A8", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
+    {.name = "W8A8", .svd = "W8A8_SVD", .act_type = QT_INT8, .act_scope = QS_PER_TENSOR, .act_sym = EITHER,
      .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 8, .act_bits = 8, .runnable = true, .part = {STATIC_PARTS}},
-    {.name = "W8A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+    {.name = "W8A8_DYNAMIC", .svd = "W8A8_SVD_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .part = {P_CODE8, P_SCALE, P_OFFSET},
      .peer_zero = true},
-    {.name = "W8A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+    {.name = "W8A8_DYNAMIC", .svd = "W8A8_SVD_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_INT8, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
      .weight_bits = 8, .act_bits = 8, .runnable = true, .part = {P_CODE8, P_SCALE, P_OFFSET},
      .peer_zero = true},
-    {.name = "W8A8_MIX", .act_type = QT_INT8, .act_scope = QS_PD_MIX, .act_sym = 0,
+    {.name = "W8A8_MIX", .svd = "W8A8_MIX_SVD", .act_type = QT_INT8, .act_scope = QS_PD_MIX, .act_sym = 0,
      .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 8, .act_bits = 8, .runnable = true, .part = {STATIC_PARTS, P_SCALE, P_ZERO}},
-    {.name = "W4A8_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+    {.name = "W4A8_DYNAMIC", .svd = "W4A8_SVD_DYNAMIC", .act_type = QT_INT8, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_INT4, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 4, .act_bits = 8, .data_free = true, .runnable = true,
      .part = {P_ROWS4, P_SCALE, P_OFFSET, P_SCALE_BIAS}},
-    {.name = "W4A4_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+    {.name = "W4A4_DYNAMIC", .svd = "W4A4_SVD_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_INT4, .weight_scope = QS_PER_CHANNEL, .weight_sym = EITHER,
      .weight_bits = 4, .act_bits = 4, .part = {P_CODE8, P_SCALE, P_OFFSET}},
-    {.name = "W4A4_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+    {.name = "W4A4_DYNAMIC", .svd = "W4A4_SVD_DYNAMIC", .act_type = QT_INT4, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_INT4, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
      .weight_bits = 4, .act_bits = 4, .part = {P_CODE8, P_SCALE, P_OFFSET}},
-    {.name = "W8A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+    {.name = "W8A16", .svd = "W8A16_SVD", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
      .weight_type = QT_INT8, .weight_scope = QS_PER_CHANNEL, .weight_sym = EITHER,
      .weight_bits = 8, .act_bits = 16, .data_free = true, .runnable = true, .part = {P_CODE8, P_SCALE, P_OFFSET}},
-    {.name = "W8A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+    {.name = "W8A16", .svd = "W8A16_SVD", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
      .weight_type = QT_INT8, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
      .weight_bits = 8, .act_bits = 16, .runnable = true, .part = {P_CODE8, P_SCALE, P_OFFSET}},
-    {.name = "W4A16", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+    {.name = "W4A16", .svd = "W4A16_SVD", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
      .weight_type = QT_INT4, .weight_scope = QS_PER_GROUP, .weight_sym = EITHER,
      .weight_bits = 4, .act_bits = 16, .data_free = true, .runnable = true, .ours = true, .part = {P_ROWS4, P_SCALE, P_OFFSET}},
-    {.name = "WFP8AFP8_DYNAMIC", .act_type = QT_FP8_E4M3, .act_scope = QS_PER_TOKEN, .act_sym = 1,
+    {.name = "WFP8AFP8_DYNAMIC", .svd = "WFP8AFP8_SVD_DYNAMIC", .act_type = QT_FP8_E4M3, .act_scope = QS_PER_TOKEN, .act_sym = 1,
      .weight_type = QT_FP8_E4M3, .weight_scope = QS_PER_CHANNEL, .weight_sym = 1,
      .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .part = {P_FP8, P_SCALE, P_ZERO}},
-    {.name = "W8A8_MXFP8", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
+    {.name = "W8A8_MXFP8", .svd = "W8A8_MXFP8_SVD", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
      .weight_type = QT_MXFP8, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
      .weight_bits = 8, .act_bits = 8, .data_free = true, .runnable = true, .part = {P_FP8, P_EXPONENT}},
-    {.name = "W4A8_MXFP", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
+    {.name = "W4A8_MXFP", .svd = "W4A8_MXFP_SVD", .act_type = QT_MXFP8, .act_scope = QS_PER_BLOCK, .act_sym = 1,
      .weight_type = QT_MXFP4, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
      .weight_bits = 4, .act_bits = 8, .data_free = true, .runnable = true, .part = {P_FP4, P_EXPONENT}},
-    {.name = "W4A4_MXFP4", .act_type = QT_MXFP4, .act_scope = QS_PER_BLOCK, .act_sym = 1,
+    {.name = "W4A4_MXFP4", .svd = "W4A4_MXFP4_SVD", .act_type = QT_MXFP4, .act_scope = QS_PER_BLOCK, .act_sym = 1,
      .weight_type = QT_MXFP4, .weight_scope = QS_PER_BLOCK, .weight_sym = 1,
      .weight_bits = 4, .act_bits = 4, .data_free = true, .runnable = true, .part = {P_FP4, P_EXPONENT}},
-    {.name = "W4A4_MXFP4_DUALSCALE", .act_type = QT_MXFP4, .act_scope = QS_DUAL_SCALE, .act_sym = 1,
+    {.name = "W4A4_MXFP4_DUALSCALE", .svd = "W4A4_MXFP4_DUALSCALE_SVD", .act_type = QT_MXFP4, .act_scope = QS_DUAL_SCALE, .act_sym = 1,
      .weight_type = QT_MXFP4, .weight_scope = QS_DUAL_SCALE, .weight_sym = 1,
      .weight_bits = 4, .act_bits = 4, .data_free = true, .runnable = true, .part = {P_FP4, P_EXPONENT, P_OUTER},
      .labels_bias = true},
-    {.name = "W16A16S", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
+    {.name = "W16A16S", .svd = "W16A16S_SVD", .act_type = QT_FLOAT, .act_scope = QS_PER_TENSOR, .act_sym = 1,
      .weight_type = QT_FLOAT, .weight_scope = QS_PER_TENSOR, .weight_sym = 1, .weight_method = "admm",
      .weight_bits = 16, .act_bits = 16, .runnable = true, .part = {P_FLOAT}, .labels_bias = true, .plain_bias = true},
     {.name = NULL},
@@ -126,6 +126,14 @@ const Scheme *scheme_find(const QConfig *q)
             && qspec_fits(&q->weight, s->weight_type, s->weight_scope, s->weight_sym))
             return s;
     return NULL;
+}
+
+const char *scheme_of_label(const char *label)
+{
+    for (const Scheme *s = scheme_table; s->name; s++)
+        if (strcmp(s->svd, label) == 0)
+            return s->name;
+    return strcmp(label, FLOAT_SVD) == 0 ? "FLOAT" : label;
 }
 
 static QSpec plain_side(QType type, QScope scope, bool sym, const char *method)

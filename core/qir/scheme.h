@@ -39,6 +39,7 @@ typedef struct QConfig {
 /* A pair that a saver can write (specs/quantization.md 2): a row of scheme_table. */
 typedef struct Scheme {
     const char *name;      /* "W8A8", "W8A8_DYNAMIC", … */
+    const char *svd;       /* the label of a linear that has a low-rank branch, too */
     QType act_type; QScope act_scope; int act_sym;       /* sym: 1, 0, or -1 = either */
     QType weight_type; QScope weight_scope; int weight_sym;
     const char *weight_method; /* only with this method; NULL: any that no row before this one asks for */
@@ -54,6 +55,10 @@ typedef struct Scheme {
 extern const Scheme scheme_table[]; /* ends with name == NULL */
 /* Whether a side is of this type and scope and of this sign (1, 0, or -1 = either). */
 bool qspec_fits(const QSpec *q, QType type, QScope scope, int sym);
+/* Of a label in a description what it says of the weight alone, "W8A8_DYNAMIC" of "W8A8_SVD_DYNAMIC": one of the schemes'
+ * names, or "FLOAT"; a label that is none as it is. */
+const char *scheme_of_label(const char *label);
+#define FLOAT_SVD "FLOAT_SVD" /* of a float weight beside a low-rank branch */
 /* Row for a qconfig, NULL when no saver can write the pair. */
 const Scheme *scheme_find(const QConfig *q);
 

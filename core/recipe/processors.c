@@ -23,13 +23,6 @@ static const Field autoround_fields[] = {
     {.key = "strategies", .type = F_OBJECTS, .object = &autoround_strategy, .required = true, .least = 1},
     FIELD_END,
 };
-static const Field svd_fields[] = {
-    FIELD_TYPE,
-    {.key = "rank", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
-    {.key = "include", .type = F_PATTERNS},
-    {.key = "exclude", .type = F_PATTERNS},
-    FIELD_END,
-};
 static const Field only_patterns[] = {FIELD_TYPE, FIELD_PATTERNS, FIELD_END};
 static const Field unary_fields[] = {
     FIELD_TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, FIELD_END};
@@ -102,7 +95,6 @@ typedef struct KeptType {
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
     {"autoround_quant", autoround_fields, NULL},
-    {"svd_res", svd_fields, NULL},
     {"flatquant", only_patterns, NULL},
     {"unary_analysis", unary_fields, NULL},
     {"binary_analysis", binary_fields, NULL},

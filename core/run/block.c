@@ -85,7 +85,7 @@ int64_t need_acts(const Block *b, const NeedAsk *ask, const int *slot, int n)
         return stage_input_floats(lin, n, products);
     }
     const Linear *first = &ask->linears[b->linear[slot[0]]];
-    int64_t acts = ask->inputs ? n : 0, plain = 0;
+    int64_t acts = (ask->inputs + ask->branches) * n, plain = 0; /* a branch's rank is at most the inputs' number */
     for (int i = 0; i < n; i++) {
         int16_t level = ask->level ? ask->level[b->linear[slot[i]]] : 0;
         acts += level > 0 && (i == 0 || level != ask->level[b->linear[slot[0]]]);

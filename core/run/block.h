@@ -38,7 +38,7 @@ typedef struct NeedAsk {
     const GemmOps *gemms[NEED_GEMMS]; /* what multiplies; NULL: that does not */
     const int16_t *level;  /* without a pass: [linears] those above 0 have a form that fake-quantizes the input; those of one
                             * input at the first one's level share it. NULL: none has */
-    bool inputs;           /* without a pass: inputs of linears may be changed (RunnerAsk) */
+    bool inputs, branches; /* without a pass: inputs of linears may be changed, branches run beside them (RunnerAsk) */
     const Pass *ps;        /* the pass, whose forms and observers are known; NULL: none yet */
     const BlockRun *run;
     bool back;             /* of BlockOps.backward */

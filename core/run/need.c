@@ -151,6 +151,14 @@ size_t model_edit_floats(const Model *m)
     return (size_t)(PANEL_COLS * most) + gemm_find(GEMM_F32)->scratch(PANEL_COLS, h, h) / sizeof(float);
 }
 
+size_t model_branch_floats(const Model *m)
+{
+    size_t most = 0;
+    for (int64_t i = 0; i < m->nlinears; i++)
+        most = max_size(most, lowrank_scratch(m->linears[i].in, min_i64(m->linears[i].out, m->linears[i].in)));
+    return most;
+}
+
 int model_late(const Model *m)
 {
     for (int i = 0; i < m->nunits; i++)

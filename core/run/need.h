@@ -22,6 +22,8 @@ uint64_t unit_beside_bytes(const Model *m, int64_t longest);
 uint64_t linears_whole_bytes(const Source *s, int64_t first, int64_t n, bool any, uint64_t piece);
 /* Floats that a thread needs to turn weights of this model, at most. */
 size_t model_edit_floats(const Model *m);
+/* The same to take matrices of low rank out of them. */
+size_t model_branch_floats(const Model *m);
 /* Rows whose results wait for the end of a unit, as share of the stream: 1 where a unit has a late block, else 0. */
 int model_late(const Model *m);
 

@@ -15,6 +15,7 @@ Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
     RETURN_IF_ERROR(source_check(&ps->r->src, lin, err));
     l->weight_mask = taps_weight_wanted(&ps->hub, index);
     l->inputs = overlay_inputs(overlay, index);
+    l->low = ps->bare ? NULL : overlay_branch(overlay, index);
     if (taps_energy_wanted(&ps->hub, pass_tap_mask(ps, TAP_LINEAR_IN, overlay_input(overlay, ps->r->m, index)))) {
         l->energy = mem_zarray((size_t)(ps->plan.n * l->panels), sizeof *l->energy);
         if (!l->energy)

@@ -81,6 +81,7 @@ typedef struct Pass {
     const LinearForm *const *forms; /* of the unit's linears, NULL: all float */
     const AttnForm *attn;   /* Variant.attn */
     bool sdpa;              /* Variant.sdpa */
+    bool bare;              /* Variant.bare */
     uint64_t piece_max;     /* bytes of weights read as one piece */
     uint64_t fixed;         /* bytes held whatever the chunk: streams, workers, pieces of weights */
     /* the present chunk: bands [b0, b1) of the plan, rows [row0, row0+rows), samples [s0, s1) */

@@ -553,11 +553,12 @@ RunnerNeed runner_need(const Model *m, const RunnerAsk *a)
 {
     int64_t rows = a->rows, chunk = a->whole ? rows : min_i64(rows, max_i64(CHUNK_ROWS, a->longest));
     NeedAsk ask = {.rows = rows, .longest = a->longest, .band = min_i64(rows, BAND_MAX), .threads = a->threads,
-                   .level = a->level, .inputs = a->inputs,
+                   .level = a->level, .inputs = a->inputs, .branches = a->branches,
                    .gemms = {[NEED_F32] = gemm_find(GEMM_F32), [NEED_PRODUCTS] = gemm_find(arith_products(a->arith, m->cfg.dtype)),
                              [NEED_CODES] = a->level ? gemm_find(GEMM_BF16) : NULL}};
     BlockNeed need = model_need(m, &ask);
     need.worker.edit = a->inputs || a->turned ? model_edit_floats(m) : 0;
+    need.worker.edit = a->branches ? max_u64(need.worker.edit, model_branch_floats(m)) : need.worker.edit;
     need_product(&ask, &need.worker, LOGITS_ROWS, LOGITS_COLS, m->cfg.hidden);
     need.worker.tile = max_u64(need.worker.tile, LOGITS_ROWS * LOGITS_COLS);
     RunnerNeed out = {.stream = (uint64_t)(rows * m->cfg.stream_width) * sizeof(float) + (uint64_t)(rows * need.kept),

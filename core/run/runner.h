@@ -66,6 +66,7 @@ typedef struct Variant {
     VariantDtype dtype;             /* without meaning where nothing rounds */
     bool sdpa;                      /* attention rounds, where operations do, as torch's fused kernel on a CPU does, not as eager
                                      * attention: scores stay float32, weights are rounded before they are divided */
+    bool bare;                      /* low-rank branches (overlay_branch) don't run */
 } Variant;
 
 /* Progress of the running job; called on the job thread at most every ~100 ms and at each finished layer. */
@@ -113,6 +114,7 @@ typedef struct RunnerAsk {
     bool whole;            /* a form has to see all rows at once (LinearForm.prepare without parts): no chunks */
     bool inputs;           /* inputs of linears may be changed by then (overlay_input_*) */
     bool turned;           /* weights may be turned by then (overlay_rotate_*) */
+    bool branches;         /* low-rank branches may run beside linears (overlay_branch) */
 } RunnerAsk;
 /* Bytes that forwards over them take, were there no limit. */
 typedef struct RunnerNeed {

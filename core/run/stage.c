@@ -201,6 +201,28 @@ static void scale_codes(Stage *st, const LinearRun *l, const float *x_scale, int
     }
 }
 
+/* What runs beside n outputs from r0 on, which see the same inputs: y = R(y + R(l2 a)). a: of the tile's rows, lda apart. */
+static void add_branch(const Stage *st, Worker *wk, const LowRank *low, const float *a, int64_t lda, int64_t r0, const GemmArgs *of)
+{
+    enum { COLS = 64 };
+    const Ops *ops = stage_ops(st);
+    float part[COLS];
+    GemmArgs g = {.m = of->m, .n = of->n, .k = low->rank, .x = a, .ldx = lda, .w = low->l2 + r0 * low->rank, .ldw = low->rank,
+                  .y = of->y, .ldy = of->ldy, .beta = 1};
+    if (!ops->rounds) {
+        ops_product(ops, &g, wk->gemm);
+        return;
+    }
+    for (int64_t t = 0; t < of->m; t++)
+        for (int64_t c = 0; c < of->n; c += COLS) {
+            float *y = of->y + t * of->ldy + c;
+            GemmArgs one = {.m = 1, .n = min_i64(COLS, of->n - c), .k = low->rank, .x = a + t * lda, .ldx = lda,
+                            .w = g.w + c * low->rank, .ldw = low->rank, .y = part, .ldy = COLS};
+            ops_gemm(ops, &one, wk->gemm);
+            ops_add(ops, y, part, y, one.n);
+        }
+}
+
 /* y = R(x·W^T + b) of one panel and some rows of a band; tiles of a band in ascending order, on one worker. */
 static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t panel, const TileRows *at, float *y,
                       int64_t ldy)
@@ -208,7 +230,7 @@ static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t 
     LinearRun *l = st->lin[i];
     const Ops *ops = stage_ops(st);
     int64_t r0 = panel_begin(l, panel), n = panel_begin(l, panel + 1) - r0, in = l->lin->in;
-    int64_t groups = stage_groups(st), part = l->lin->out / groups, done;
+    int64_t groups = stage_groups(st), part = l->lin->out / groups, rank = l->low ? l->low->rank : 0, done;
     for (int64_t o = 0; o < n; o += done) { /* the outputs of one group see the same inputs */
         int64_t group = (r0 + o) / part, end = (group + 1) * part - r0, row = at->row * groups + group;
         done = (end < n ? end : n) - o;
@@ -221,11 +243,12 @@ static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t 
         if (l->codes) {
             stage_gemms(st, i)->tile(&g, wk->gemm);
             scale_codes(st, l, st->xscale[i] + row, groups, r0 + o, &g);
-            continue;
+        } else {
+            g.bias = l->bias && !l->bias_apart ? l->bias + r0 + o : NULL;
+            ops_gemm(ops, &g, wk->gemm);
         }
-        if (l->bias && !l->bias_apart)
-            g.bias = l->bias + r0 + o;
-        ops_gemm(ops, &g, wk->gemm);
+        if (l->low)
+            add_branch(st, wk, l->low, st->xlow[i] + row * rank, groups * rank, r0 + o, &g);
     }
     for (int64_t t = 0; t < at->rows && l->bias && l->bias_apart; t++)
         ops_add(ops, y + t * ldy, l->bias + r0, y + t * ldy, n);

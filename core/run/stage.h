@@ -22,6 +22,7 @@ typedef struct LinearRun {
     bool codes;             /* the form's integers are multiplied: weight_codes and act_codes in place of weight and act */
     float *scale;           /* [out] of weight_codes */
     const EditChain *inputs; /* what is done to its input before all else; NULL: nothing */
+    const LowRank *low;     /* runs beside it on its input behind `inputs`; NULL: nothing does */
     float *bias;            /* widened, or NULL */
     bool bias_apart;        /* R(R(x·w) + bias) */
     int64_t panels;
@@ -59,7 +60,8 @@ typedef struct Stage {
     const float *xsrc[STAGE_MAX];    /* what linear i reads, before its form: x, or x changed as its inputs say */
     int reads[STAGE_MAX];            /* the first linear that has the same done to it */
     uint64_t in_mask[STAGE_MAX];     /* observers of it, where that is i itself */
-    float *act_free;                 /* of act_scratch, behind the changed inputs */
+    const float *xlow[STAGE_MAX];    /* l1 x of linear i's branch, [rows][rank] */
+    float *act_free;                 /* of act_scratch, behind the changed inputs and the branches' */
     const float *xin[STAGE_MAX];
     const void *xpack[STAGE_MAX];    /* the same as the products want it, NULL: they do it themselves */
     int64_t ldpack[STAGE_MAX];
@@ -78,7 +80,7 @@ Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPie
 void stages_piece(const LinearRun *const *lin, int n, FeedPiece *piece);
 /* The first piece of a stage over these linears. */
 void stage_first_piece(const LinearRun *const *lin, int n, bool gate, uint64_t piece_max, FeedPiece *out);
-/* Floats that a token's input takes in act_scratch: once for each distinct change of it, once for each distinct activation
+/* Floats that a token's input takes in act_scratch: once for each distinct change of it, once for each branch, once for each distinct activation
  * transform among the forms, and packed as these products want it for those that read it as it is. */
 int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products);
 /* Parts of it: of so many transforms of an input of this width, and of the packed plain one. */

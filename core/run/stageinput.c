@@ -59,8 +59,10 @@ int64_t stage_plain_floats(int64_t in, const GemmOps *products)
 int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products)
 {
     int64_t floats = 0, in = lin[0]->lin->in;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         floats += lin[i]->inputs && reads_as(lin, i) == i ? stage_acts_floats(in, 1) : 0;
+        floats += lin[i]->low ? lin[i]->low->rank : 0;
+    }
     for (int i = 0; i < n; i++)
         if (input_owner(lin, i) == i)
             floats += act_form(lin[i]) ? stage_acts_floats(in, 1) : stage_plain_floats(in, products);
@@ -74,6 +76,7 @@ int64_t stage_input_floats(LinearRun *const *lin, int n, const GemmOps *products
 typedef struct InputRun {
     const Stage *st;
     const EditChain *change; /* x is done this to, in out; NULL: it isn't */
+    const LowRank *low;  /* out is l1 x; NULL: it isn't */
     const LinearForm *form;
     const GemmOps *gemm; /* what multiplies it */
     bool codes;
@@ -180,6 +183,20 @@ static void list_changes(Stage *st, InputWave *w)
     }
 }
 
+/* Lists what branches have to make of it. */
+static void list_branches(Stage *st, InputWave *w)
+{
+    int64_t rows = rows_of(st);
+    for (int i = 0; i < st->n; i++) {
+        const LowRank *low = st->lin[i]->low;
+        st->xlow[i] = st->act_free;
+        if (!low || !rows)
+            continue;
+        w->run[w->n++] = (InputRun){.st = st, .low = low, .src = st->xsrc[i], .out = st->act_free};
+        st->act_free += rows * low->rank;
+    }
+}
+
 /* Lists what has to be made of it then. */
 static Status list_inputs(Stage *st, InputWave *w, Error *err)
 {
@@ -216,6 +233,33 @@ static void change_task(const InputRun *a, int64_t index, Worker *wk)
         editchain_rows(c, i, i + 1, ops->k, r0, rows, in, out, wk->edit);
         ops_round(ops, out, rows * in);
     }
+}
+
+enum { LOW_COLS = 64 }; /* no more than any weight's panel has, where the rank is larger */
+
+/* One band of rows through the first factor of a branch, a group of inputs after the other. */
+static void low_task(const InputRun *a, int64_t index, Worker *wk)
+{
+    const Pass *ps = a->st->ps;
+    const Ops *ops = stage_ops(a->st);
+    const LowRank *low = a->low;
+    int64_t groups = stage_groups(a->st), in = low->in, block = ps->b0 + index;
+    int64_t row = ps->plan.start[block] - ps->row0, end = ps->plan.start[block + 1] - ps->row0;
+    for (int64_t rows; row < end; row += rows) {
+        rows = min_i64(end - row, STAGE_TILE_ROWS);
+        for (int64_t g = 0; g < groups; g++)
+            for (int64_t c = 0; c < low->rank; c += LOW_COLS) {
+                GemmArgs p = {.m = rows, .n = min_i64(LOW_COLS, low->rank - c), .k = in, .x = a->src + (row * groups + g) * in,
+                              .ldx = in * groups, .w = low->l1 + c * in, .ldw = in,
+                              .y = a->out + (row * groups + g) * low->rank + c, .ldy = low->rank * groups};
+                ops_gemm(ops, &p, wk->gemm);
+            }
+    }
+}
+
+static int64_t low_tasks(const InputRun *a)
+{
+    return a->low ? a->st->ps->b1 - a->st->ps->b0 : 0;
 }
 
 static int64_t change_tasks(const InputRun *a)
@@ -293,13 +337,17 @@ static Status run_step(const Step *step, InputWave *w, Runner *r, Error *err)
 
 Status stage_inputs(Stage *const *st, int n, Error *err)
 {
-    static const Step change = {PHASE_ELEMENTS, change_tasks, change_task};
+    static const Step change = {PHASE_ELEMENTS, change_tasks, change_task}, branch = {PHASE_LINEAR, low_tasks, low_task};
     static const Step steps[] = {{PHASE_QUANT_ACT, act_tasks, act_task}, {PHASE_PACK, pack_tasks, pack_task}};
     InputWave w = {.n = 0};
     Runner *r = st[0]->ps->r;
     for (int i = 0; i < n; i++)
         list_changes(st[i], &w);
     RETURN_IF_ERROR(run_step(&change, &w, r, err));
+    w.n = 0;
+    for (int i = 0; i < n; i++)
+        list_branches(st[i], &w);
+    RETURN_IF_ERROR(run_step(&branch, &w, r, err));
     w.n = 0;
     for (int i = 0; i < n; i++)
         RETURN_IF_ERROR(list_inputs(st[i], &w, err));

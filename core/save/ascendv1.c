@@ -25,17 +25,19 @@ static const char *const ranks_own[] = {
     "W4A8_DYNAMIC", "W4A8_MXFP", "W4A4_DYNAMIC", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE", NULL,
 };
 
-static int rank_of(const char *const *ranks, const char *label)
+/* Ours: a low-rank branch counts as its linear's scheme does, and a little more than that without one. */
+static int rank_of(bool peer, const char *label)
 {
+    const char *const *ranks = peer ? ranks_peer : ranks_own, *name = peer ? label : scheme_of_label(label);
     for (int i = 0; ranks[i]; i++)
-        if (strcmp(ranks[i], label) == 0)
-            return i;
+        if (strcmp(ranks[i], name) == 0)
+            return 2 * i + (strcmp(name, label) != 0);
     return -1;
 }
 
 static const char *model_type_of(const SaveOut *s)
 {
-    const char *const *ranks = s->plan->peer ? ranks_peer : ranks_own;
+    const char *type = "Unknown";
     int best = -1;
     for (size_t i = 0; i < s->walk.n; i++) {
         const SaveItem *it = &s->walk.items[i];
@@ -44,10 +46,11 @@ static const char *model_type_of(const SaveOut *s)
             label = save_quantized(s, it->linear) ? save_label(s->plan, it->linear) : "FLOAT";
         else if (it->head)
             label = "FLOAT";
-        int r = label ? rank_of(ranks, label) : -1;
+        int r = label ? rank_of(s->plan->peer, label) : -1;
+        type = r > best ? label : type;
         best = r > best ? r : best;
     }
-    return best < 0 ? "Unknown" : ranks[best];
+    return type;
 }
 
 static int64_t group_size_of(const SaveOut *s)
@@ -66,7 +69,7 @@ static int64_t group_size_of(const SaveOut *s)
 static bool has_w4a8(const SaveOut *s)
 {
     for (int64_t i = 0; i < s->plan->model->nlinears; i++) {
-        const char *label = save_quantized(s, i) ? save_label(s->plan, i) : NULL;
+        const char *label = save_quantized(s, i) ? save_scheme(s->plan, i) : NULL;
         if (label && strcmp(label, "W4A8_DYNAMIC") == 0)
             return true;
     }
@@ -167,7 +170,7 @@ const SaveFormat saver_ascendv1 = {
     .weights = "quant_model_weights",
     .description = "quant_model_description",
     .labels = true,
-    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_ROTATIONS | SAVES_MODULES | SAVES_ATTENTION,
+    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_ROTATIONS | SAVES_MODULES | SAVES_ATTENTION | SAVES_BRANCHES,
     .refuse = refuse,
     .parts = parts,
     .cache_label = "C8",

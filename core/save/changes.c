@@ -6,7 +6,7 @@
 #include "base/map.h"
 #include "base/mem.h"
 
-enum { ADDS_BIAS = 1, SCALES_INPUT = 2 };
+enum { ADDS_BIAS = 1, SCALES_INPUT = 2, ADDS_BRANCH = 4 };
 
 typedef struct Note {
     SaveNote where;
@@ -81,6 +81,11 @@ Status save_changes_input_scale(SaveChanges *c, int64_t linear, Error *err)
     return flag_linear(c, linear, SCALES_INPUT, err);
 }
 
+Status save_changes_branch(SaveChanges *c, int64_t linear, Error *err)
+{
+    return flag_linear(c, linear, ADDS_BRANCH, err);
+}
+
 Status save_changes_norm_bias(SaveChanges *c, const TensorInfo *norm, Error *err)
 {
     const char *name = arena_strdup(&c->strings, norm->name);
@@ -97,8 +102,8 @@ static bool same_text(const char *a, const char *b)
 static bool same_made(const SaveMade *a, const SaveMade *b)
 {
     bool same = a->linear == b->linear && a->layer == b->layer && a->ndim == b->ndim && a->int8 == b->int8
-                && a->unlisted == b->unlisted && same_text(a->file, b->file) && same_text(a->label, b->label)
-                && same_text(a->entry, b->entry);
+                && a->branch == b->branch && a->dtype == b->dtype && a->unlisted == b->unlisted && same_text(a->file, b->file)
+                && same_text(a->label, b->label) && same_text(a->entry, b->entry);
     for (int d = 0; d < a->ndim && same; d++)
         same = a->shape[d] == b->shape[d];
     return same;
@@ -164,6 +169,11 @@ bool save_changes_has_norm_bias(const SaveChanges *c, const TensorInfo *norm)
 bool save_changes_has_input_scale(const SaveChanges *c, int64_t linear)
 {
     return c && c->linear && (c->linear[linear] & SCALES_INPUT);
+}
+
+bool save_changes_has_branch(const SaveChanges *c, int64_t linear)
+{
+    return c && c->linear && (c->linear[linear] & ADDS_BRANCH);
 }
 
 bool save_changes_has_untied(const SaveChanges *c)

@@ -22,6 +22,8 @@ typedef struct SaveMade {
     const char *file;    /* a file of its own below the target ("optional/quarot.safetensors"): one that engines can do
                           * without. NULL: among the weights, without which the model is another */
     bool unlisted;       /* the peer's description has no entry for it */
+    bool branch;         /* a factor of a low-rank branch: before its linear's tensors, */
+    DType dtype;         /* and in this dtype */
 } SaveMade;
 
 /* Objects of the description that processors add a member to. */
@@ -32,7 +34,7 @@ Status save_changes_new(SaveChanges **out, const Model *m, Error *err);
 void save_changes_free(SaveChanges *c);
 static inline DType save_made_dtype(const SaveMade *t)
 {
-    return t->int8 ? DT_I8 : DT_F32;
+    return t->branch ? t->dtype : t->int8 ? DT_I8 : DT_F32;
 }
 
 /* ---- for promises; strings are copied ---- */
@@ -45,6 +47,8 @@ Status save_changes_bias(SaveChanges *c, int64_t linear, Error *err);
 Status save_changes_norm_bias(SaveChanges *c, const TensorInfo *norm, Error *err);
 /* The linear's input is multiplied at run time: `<linear>.div.mul_scale`, and the linear becomes `<linear>.linear`. */
 Status save_changes_input_scale(SaveChanges *c, int64_t linear, Error *err);
+/* A low-rank branch runs beside the linear (its factors are promised apart): its label says so. */
+Status save_changes_branch(SaveChanges *c, int64_t linear, Error *err);
 /* Embedding and head are two tensors afterwards. */
 void save_changes_untie(SaveChanges *c);
 /* ST_INTERNAL: another shape or place than before under this name. */
@@ -61,6 +65,7 @@ bool save_changes_has_values(const SaveChanges *c);
 bool save_changes_has_bias(const SaveChanges *c, int64_t linear);
 bool save_changes_has_norm_bias(const SaveChanges *c, const TensorInfo *norm);
 bool save_changes_has_input_scale(const SaveChanges *c, int64_t linear);
+bool save_changes_has_branch(const SaveChanges *c, int64_t linear);
 bool save_changes_has_untied(const SaveChanges *c);
 /* NULL behind the last; in the order in which they were told. */
 const SaveMade *save_changes_made_at(const SaveChanges *c, size_t i);

@@ -12,7 +12,7 @@
 
 static const char *label_of(const SavePlan *plan, int64_t i)
 {
-    const char *label = save_label(plan, i);
+    const char *label = save_scheme(plan, i);
     return label ? label : "";
 }
 

@@ -42,7 +42,8 @@ enum {
     SAVES_INPUT_SCALES = 2, /* non-fusion */
     SAVES_ROTATIONS = 4,    /* of a linear's input, and what lies in a file of its own */
     SAVES_MODULES = 8,      /* a matrix under a module's own name */
-    SAVES_ATTENTION = 16    /* attention that reads quantized queries, keys and values (attention.h) */
+    SAVES_ATTENTION = 16,   /* attention that reads quantized queries, keys and values (attention.h) */
+    SAVES_BRANCHES = 32     /* low-rank branches beside linears */
 };
 
 /* A saver: the one row that says everything of its format. */

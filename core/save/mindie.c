@@ -12,7 +12,7 @@
 static int parts(const SavePlan *plan, int64_t i, bool no_zero, QPart out[SCHEME_PARTS_MAX])
 {
     static const char *const known[] = {"W8A8", "W8A8_DYNAMIC", "W8A8_MXFP8", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE"};
-    const char *label = save_label(plan, i);
+    const char *label = save_scheme(plan, i);
     bool ok = false;
     (void)no_zero;
     for (size_t k = 0; label && k < sizeof known / sizeof known[0]; k++)
@@ -87,7 +87,7 @@ const SaveFormat saver_mindie = {
     .description = "quant_model_description",
     .code_only = true,
     .labels = true,
-    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_MODULES | SAVES_ATTENTION,
+    .holds = SAVES_BIASES | SAVES_INPUT_SCALES | SAVES_MODULES | SAVES_ATTENTION | SAVES_BRANCHES,
     .suffix = suffix_of,
     .parts = parts,
     .documents = documents,

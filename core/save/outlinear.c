@@ -176,7 +176,7 @@ static const Scheme *scheme_of(const OutCheck *o, const char *label, Module *m, 
     const Scheme *best = NULL;
     *known = false;
     for (const Scheme *s = scheme_table; s->name; s++) {
-        if (strcmp(s->name, label) != 0)
+        if (strcmp(s->name, scheme_of_label(label)) != 0)
             continue;
         *known = true;
         if (!sizes_of(s, m->weight, m))
@@ -309,7 +309,7 @@ static Status check_loaded(OutCheck *o, Module *m, Error *err)
 static Status check_weight(OutCheck *o, const TensorInfo *t, Error *err)
 {
     const char *label = o->f->labels ? out_label(o, t->name) : NULL;
-    if (o->f->labels && (!label || strcmp(label, "FLOAT") == 0))
+    if (o->f->labels && (!label || strcmp(scheme_of_label(label), "FLOAT") == 0))
         return ST_OK;
     char name[600];
     snprintf(name, sizeof name, "%.*s", (int)(strlen(t->name) - (sizeof weight_end - 1)), t->name);
@@ -339,12 +339,32 @@ static Status check_input(OutCheck *o, const TensorInfo *t, bool *is, Error *err
     return ST_OK;
 }
 
+/* A factor of a low-rank branch: floats that fit the other one. *is: it is one. */
+static void check_branch(OutCheck *o, const TensorInfo *t, bool *is)
+{
+    static const char *const ends[] = {".svd_lowrank_l1", ".svd_lowrank_l2"};
+    int k = str_ends_with(t->name, ends[1]), file;
+    char other[600];
+    *is = o->f->labels && str_ends_with(t->name, ends[k]);
+    if (!*is)
+        return;
+    claim(o, t, OUT_OTHER);
+    snprintf(other, sizeof other, "%.*s%s", (int)(strlen(t->name) - strlen(ends[k])), t->name, ends[!k]);
+    const TensorInfo *u = out_tensor(o, other, &file);
+    if (!u)
+        out_tell(o, true, t, t->name, "is one factor of a low-rank branch, the other one is missing");
+    else if (t->ndim != 2 || u->ndim != 2 || !is_float(t->dtype) || t->shape[k] != u->shape[!k])
+        out_tell(o, true, t, t->name, "is no matrix of floats that fits the other factor of its branch");
+}
+
 /* Tensors that belong to no linear: named, and what their label says. */
 static Status check_rest(OutCheck *o, const TensorInfo *t, bool claimed, Error *err)
 {
     const char *label = o->f->labels ? out_label(o, t->name) : "FLOAT";
     bool input;
     RETURN_IF_ERROR(check_input(o, t, &input, err));
+    if (!input)
+        check_branch(o, t, &input);
     if (input)
         return ST_OK;
     if (!label)
@@ -354,7 +374,7 @@ static Status check_rest(OutCheck *o, const TensorInfo *t, bool claimed, Error *
     else if (!claimed && strcmp(label, ATTENTION_LABEL) == 0 && (o->f->holds & SAVES_ATTENTION)) {
         claim(o, t, str_ends_with(t->name, "scale") ? OUT_SCALE : OUT_OTHER);
         return out_attention_tensor(o, t, err);
-    } else if (!claimed && strcmp(label, "FLOAT") != 0)
+    } else if (!claimed && strcmp(scheme_of_label(label), "FLOAT") != 0)
         out_tell(o, true, t, t->name, "is %s in the description, but part of no linear", label);
     return ST_OK;
 }

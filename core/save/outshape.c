@@ -57,7 +57,7 @@ static TensorInfo unpacked(const OutCheck *o, const TensorInfo *t, bool codes)
     TensorInfo u = *t;
     const char *label = codes && o->f->labels ? out_label(o, t->name) : NULL;
     for (const Scheme *s = scheme_table; label && s->name; s++)
-        if (strcmp(s->name, label) == 0 && s->part[0] == P_ROWS4) {
+        if (strcmp(s->name, scheme_of_label(label)) == 0 && s->part[0] == P_ROWS4) {
             u.shape[0] *= 2;
             break;
         }

@@ -69,7 +69,9 @@ bool save_has_bias(const SavePlan *plan, int64_t i);
 uint64_t save_limit(const SavePlan *plan);
 /* What linear i is quantized to, NULL: it is float. */
 const QConfig *save_config(const SavePlan *plan, int64_t i);
-/* Label of linear i's scheme in descriptions ("W8A8"), NULL when there is none or it is float. */
+/* Name of linear i's scheme ("W8A8"), NULL when there is none or it is float; save_label: as descriptions call it, which tell a
+ * low-rank branch, too ("W8A8_SVD"). */
+const char *save_scheme(const SavePlan *plan, int64_t i);
 const char *save_label(const SavePlan *plan, int64_t i);
 /* The tensors of a quantized linear of a model of this dtype (scheme_parts); 0: no scheme. */
 int save_scheme_parts(const SavePlan *plan, int64_t i, DType model, QPart out[SCHEME_PARTS_MAX]);

@@ -95,7 +95,7 @@ static Status check_rotation(const SaveFormat *f, const SavePlan *plan, int64_t 
     const SaveMade *t;
     bool made = !has_input(plan, i, CHAIN_RIGHT);
     for (size_t k = 0; !made && (t = save_changes_made_at(plan->changes, k)) != NULL; k++)
-        made = t->linear == i;
+        made = t->linear == i && !t->branch;
     return made ? ST_OK : error_set(err, ST_DATA, "%s can't write the rotation of the input of '%s': no tensor of the output "
                                     "has it", f->type, plan->model->linears[i].name);
 }
@@ -117,6 +117,8 @@ bool save_holds(const SaveFormat *f, const SaveMade *t)
 {
     if (is_attention(t))
         return f->holds & SAVES_ATTENTION;
+    if (t->branch)
+        return f->holds & SAVES_BRANCHES;
     return f->holds & (t->linear < 0 && !t->file ? SAVES_MODULES : SAVES_ROTATIONS);
 }
 
@@ -125,8 +127,9 @@ static Status check_made(const SaveFormat *f, const SavePlan *plan, Error *err)
     const SaveMade *t;
     for (size_t i = 0; (t = save_changes_made_at(plan->changes, i)) != NULL; i++) {
         if (t->linear >= 0 && save_input_scale(plan, t->linear))
-            return error_set(err, ST_DATA, "'%s' would have its input multiplied and rotated at run time, which no format can "
-                             "say: leave it out of one of the two", plan->model->linears[t->linear].name);
+            return error_set(err, ST_DATA, "'%s' would have its input multiplied and %s at run time, which no format can "
+                             "say: leave it out of one of the two", plan->model->linears[t->linear].name,
+                             t->branch ? "a low-rank branch" : "rotated");
         if (save_holds(f, t))
             continue;
         if (is_attention(t))
@@ -135,7 +138,7 @@ static Status check_made(const SaveFormat *f, const SavePlan *plan, Error *err)
         if (!t->file || plan->peer)
             return error_set(err, ST_DATA, "%s can't write '%s'%s: use ascendv1_saver, or leave '%s' out", f->type, t->name,
                              t->file ? "" : ", which is applied at run time",
-                             t->file ? "export_extra_info" : t->linear < 0 ? "online_quarot" : "online");
+                             t->file ? "export_extra_info" : t->branch ? "svd_res" : t->linear < 0 ? "online_quarot" : "online");
         save_warn(plan, "%s has no place for %s: it is left out, the model is whole without it", f->type, t->file);
     }
     return ST_OK;

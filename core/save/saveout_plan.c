@@ -27,10 +27,16 @@ static const Scheme *scheme_of(const SavePlan *plan, int64_t i)
     return q ? scheme_find(q) : NULL;
 }
 
-const char *save_label(const SavePlan *plan, int64_t i)
+const char *save_scheme(const SavePlan *plan, int64_t i)
 {
     const Scheme *s = scheme_of(plan, i);
     return s ? s->name : NULL;
+}
+
+const char *save_label(const SavePlan *plan, int64_t i)
+{
+    const Scheme *s = scheme_of(plan, i);
+    return !s ? NULL : save_changes_has_branch(plan->changes, i) ? s->svd : s->name;
 }
 
 int save_scheme_parts(const SavePlan *plan, int64_t i, DType model, QPart out[SCHEME_PARTS_MAX])
@@ -38,7 +44,10 @@ int save_scheme_parts(const SavePlan *plan, int64_t i, DType model, QPart out[SC
     const Scheme *s = scheme_of(plan, i);
     const SchemeLinear of = {.l = &plan->model->linears[i], .bias = save_has_bias(plan, i), .peer = plan->peer,
                              .model = model};
-    return s ? scheme_parts(s, save_config(plan, i), &of, out) : 0;
+    int n = s ? scheme_parts(s, save_config(plan, i), &of, out) : 0;
+    for (int k = 0; k < n; k++)
+        out[k].label = out[k].label == s->name ? save_label(plan, i) : out[k].label;
+    return n;
 }
 
 bool save_quantized(const SaveOut *s, int64_t i)
@@ -175,7 +184,8 @@ static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, Save
 {
     const Linear *n = &s->plan->model->linears[it->linear];
     DType t = save_item_dtype(s->plan, it, false);
-    RETURN_IF_ERROR(layout_add(l, it->name, ".weight", t, 2, (int64_t[]){n->out, n->in}, "FLOAT", item, 0, err));
+    const char *label = save_changes_has_branch(s->plan->changes, it->linear) ? FLOAT_SVD : "FLOAT";
+    RETURN_IF_ERROR(layout_add(l, it->name, ".weight", t, 2, (int64_t[]){n->out, n->in}, label, item, 0, err));
     if (!save_has_bias(s->plan, it->linear))
         return ST_OK;
     t = save_item_dtype(s->plan, it, true);

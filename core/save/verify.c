@@ -302,7 +302,7 @@ static Status verify_linear(Output *o, const SaveItem *it, Error *err)
     }
     if (strcmp(row->label, "?") == 0)
         problem(o, "'%s' is not in the description", name);
-    if (strcmp(row->label, "FLOAT") == 0)
+    if (strcmp(scheme_of_label(row->label), "FLOAT") == 0)
         return verify_float(o, it, err);
     RETURN_IF_ERROR(verify_quantized(o, it, row->label, row, err));
     o->r->quantized++;

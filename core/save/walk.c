@@ -192,6 +192,20 @@ static bool all_kept(const SavePlan *plan, const Unit *u, const TensorInfo *t)
     return true;
 }
 
+/* The factors of a linear's low-rank branch. */
+static Status gather_branch(Walker *k, int64_t i)
+{
+    const Linear *l = &k->plan->model->linears[i];
+    bool has = save_changes_has_branch(k->plan->changes, i);
+    for (int64_t n = has ? k->made_first[l->layer + 1] : -1; n >= 0; n = k->made_next[n]) {
+        const SaveMade *t = save_changes_made_at(k->plan->changes, (size_t)n);
+        SaveItem item = {.kind = SI_MADE, .layer = l->layer, .linear = -1, .name = t->name, .made = t};
+        if (t->branch && t->linear == i)
+            RETURN_IF_ERROR(gather(k, &item, l->name, l->expert + 1));
+    }
+    return ST_OK;
+}
+
 static Status gather_linear(Walker *k, const Unit *u, int64_t i)
 {
     const Linear *l = &k->plan->model->linears[i];
@@ -209,6 +223,7 @@ static Status gather_linear(Walker *k, const Unit *u, int64_t i)
     RETURN_IF_ERROR(use(k, l->bias));
     SaveItem item = {.kind = SI_LINEAR, .layer = l->layer, .linear = i, .name = l->name};
     item.wide = k->router_wide && l->kind == LK_ROUTER && is_half(weight_dtype(l));
+    RETURN_IF_ERROR(gather_branch(k, i));
     if (save_input_scale(k->plan, i)) {
         SaveItem factor = {.kind = SI_FACTOR, .layer = l->layer, .linear = i,
                            .name = derived_name(k, l->name, 0, ".div.mul_scale")};
@@ -226,6 +241,8 @@ static Status gather_made(Walker *k, int layer)
     for (int64_t i = k->made_first[layer + 1]; i >= 0; i = k->made_next[i]) {
         const SaveMade *t = save_changes_made_at(k->plan->changes, (size_t)i);
         SaveItem item = {.kind = SI_MADE, .layer = layer, .linear = -1, .name = t->name, .made = t};
+        if (t->branch) /* stands before its linear */
+            continue;
         int expert = t->linear >= 0 ? k->plan->model->linears[t->linear].expert + 1 : 0;
         RETURN_IF_ERROR(layer < 0 ? emit(k, &item) : gather(k, &item, t->name, expert));
     }

@@ -13,11 +13,12 @@ room_of() {
     case $1 in
         smooth_quant_shift_w8a8_fp32) echo 2e-6 ;;
         iter_smooth_w8a8_fp32|w8a8_debug) echo 1e-4 ;;
+        svd_*|mindie_svd_mxfp4) echo 1e-6 ;; # the signs of a branch's pairs are free
         w16a16s) echo share=0.03 ;; # one value of the first layer rounds the other way, which the second one is pruned by
         debug_two_namespaces) echo 1e-6 ;; # and one channel's largest input is the next BF16 value
     esac
 }
-roomy="w16a16s smooth_quant_shift_w8a8_fp32 iter_smooth_w8a8_fp32 w8a8_debug debug_two_namespaces"
+roomy="w16a16s svd_mxfp4 svd_w8a8_dynamic mindie_svd_mxfp4 smooth_quant_shift_w8a8_fp32 iter_smooth_w8a8_fp32 w8a8_debug debug_two_namespaces"
 
 # Cases whose float32 scales come out of sums in float32 (ranges of float32 activations or caches, GPTQ's Hessian): the order of
 # the sums, which differs between kernels of the original's own library too, shows in their last digits.

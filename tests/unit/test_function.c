@@ -96,6 +96,9 @@ static void list_variants(const ProcessorType *p, Variants *v)
             len = strlen(common);
         }
     add_variant(v, form++, common, "", behind);
+    for (const Field *f = p->object->fields; f->key; f++)
+        if (strcmp(f->key, "rank") == 0) /* its default may be more than small weights have */
+            add_variant(v, 0, common, ", rank: 2", behind);
     for (const Field *f = p->object->fields; f->key; f++) {
         if (f->type == F_BOOL) {
             add_switch(v, form++, p, common, f->key, behind);

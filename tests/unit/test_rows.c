@@ -242,6 +242,7 @@ static const Tested processors[] = {
     {"quarot", "test_quarot.c", "recordings_are_reproduced"},
     {"online_quarot", "test_online_quarot.c", "both_sides_choose_the_same_keys"},
     {"adapt_rotation", "test_adapt_rotation.c", "test_original"},
+    {"svd_res", "test_function.c", "every_fold_keeps_the_function"},
     {0},
 };
 static const Tested acts[] = {

@@ -164,7 +164,7 @@ static void compare_tensor(const Checkpoint *a, const TensorInfo *x, const Check
             snprintf(d->first, sizeof d->first, "%s", x->name);
         for (int64_t i = 0; i < n; i++) {
             float v = value_at(p, x->dtype, i), w = value_at(q, x->dtype, i);
-            d->off += equal && v != w;
+            d->off += equal && (strstr(x->name, "svd_lowrank") ? fabsf(v) != fabsf(w) : v != w); /* whose pairs' signs are free */
             double rel = equal ? 0 : fabs((double)v - (double)w) / (fabs((double)v) + 1e-30);
             d->worst = rel > d->worst ? rel : d->worst;
         }
@@ -260,7 +260,10 @@ static const Case cases[] = {
     {"ct_mixed_fallback_fp32", 6, 0},
     {"ct_w8a16_unsupported_fp32", 0, 0},
     {"ct_pdmix_unsupported_fp32", 8, 0},
-    {"w16a16s", 7, 400},
+    {"w16a16s", 7, 600},
+    {"svd_mxfp4", 28, 60}, /* factors out of float32 products: some are the next BF16 value */
+    {"svd_w8a8_dynamic", 32, 60},
+    {"mindie_svd_mxfp4", 28, 60},
 };
 
 static void recorded_runs_are_reproduced(void **state)

@@ -510,28 +510,29 @@ static int64_t join_mix(const Block *b, const ModelConfig *c)
     return need.row.mix;
 }
 
-/* Whether inputs of the unit are changed. */
-static bool inputs_changed(const Pass *ps)
+/* Whether inputs of the unit are changed; or whether branches run beside its linears. */
+static bool inputs_changed(const Pass *ps, bool branches)
 {
-    for (int32_t i = 0; i < ps->u->count; i++)
-        if (overlay_inputs(ps->r->opt.overlay, ps->u->first + i))
+    const Overlay *o = ps->r->opt.overlay;
+    for (int32_t i = ps->u->first; i < ps->u->first + ps->u->count; i++)
+        if (branches ? overlay_branch(o, i) != NULL : overlay_inputs(o, i) != NULL)
             return true;
     return false;
 }
 
-/* Inputs that are made for one linear, at most: changed, fake-quantized. */
+/* Inputs that are made for one linear, at most: changed, fake-quantized, a branch's. */
 static int acts_of(const Pass *ps)
 {
     bool act = false;
     for (int32_t i = 0; i < ps->u->count; i++)
         act = act || (ps->forms && ps->forms[i] && ps->forms[i]->act);
-    return act + inputs_changed(ps);
+    return act + inputs_changed(ps, false) + inputs_changed(ps, true);
 }
 
 static uint64_t bytes_now(const MoeRun *m, int64_t most, int acts)
 {
     int64_t mix = join_mix(m->b->b, m->ps->cfg);
-    uint64_t back = m->back ? moe_back_bytes(m->ps->cfg, m->rows, most, mix, inputs_changed(m->ps)) : 0;
+    uint64_t back = m->back ? moe_back_bytes(m->ps->cfg, m->rows, most, mix, inputs_changed(m->ps, false)) : 0;
     return block_bytes(m->ps->cfg, m->rows, most, mix, m->ps->r->threads, acts) + back + m->ps->fixed;
 }
 
@@ -564,7 +565,7 @@ static Status moe_buffers(MoeRun *m, Error *err)
     m->start = mem_array(((size_t)ps->in->samples + 1) * STAGES_MAX, sizeof *m->start);
     m->run = mem_array(STAGES_MAX, sizeof *m->run);
     m->acts = acts_of(ps);
-    m->edits = inputs_changed(ps);
+    m->edits = inputs_changed(ps, false);
     m->act = m->acts ? mem_aligned((size_t)stage_acts_floats(width, 3 * m->acts * m->rows), sizeof *m->act) : NULL;
     m->mix = mix ? mem_array(rows * (size_t)mix, sizeof *m->mix) : NULL;
     m->mix_floats = mix;
@@ -635,7 +636,7 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
 
 static int acts_asked(const NeedAsk *ask)
 {
-    return (ask->level != NULL) + ask->inputs;
+    return (ask->level != NULL) + ask->inputs + ask->branches;
 }
 
 static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)

@@ -126,16 +126,18 @@ static Status project(Joined *j, float *out, Error *err)
     return st;
 }
 
-static uint64_t whole_bytes(const ModelConfig *c, int64_t rows, bool changed)
+static uint64_t whole_bytes(const ModelConfig *c, int64_t rows, int made)
 {
-    /* as read, and as the products want it: fake-quantized with its scales, or packed; changed before */
-    return (uint64_t)(rows * (2 * c->hidden + stage_acts_floats(2 * c->hidden, 1 + changed))) * sizeof(float);
+    /* as read, and as the products want it: fake-quantized with its scales, or packed; `made`: changed before, a branch's */
+    return (uint64_t)(rows * (2 * c->hidden + stage_acts_floats(2 * c->hidden, 1 + made))) * sizeof(float);
 }
 
 static Status check_room(const Pass *ps, const BlockRun *b, Error *err)
 {
     uint64_t streams = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in == ps->out ? 1 : 2);
-    uint64_t bytes = streams + whole_bytes(ps->cfg, ps->in->rows, b->lin[MTP_EH_PROJ].inputs), limit = ps->r->opt.mem_limit;
+    const LinearRun *eh = &b->lin[MTP_EH_PROJ];
+    uint64_t bytes = streams + whole_bytes(ps->cfg, ps->in->rows, (eh->inputs != NULL) + (eh->low != NULL));
+    uint64_t limit = ps->r->opt.mem_limit;
     if (!ps->in->ids)
         return error_set(err, ST_INTERNAL, "layer %d needs the tokens of its hidden states", ps->layer);
     if (limit && bytes > limit)
@@ -162,7 +164,7 @@ static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err
 static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
 {
     (void)b;
-    out->whole = out->least = whole_bytes(ask->cfg, ask->rows, ask->inputs);
+    out->whole = out->least = whole_bytes(ask->cfg, ask->rows, ask->inputs + ask->branches);
 }
 
 const BlockOps mtp_ops = {.whole = true, .need = need, .forward = forward};
