@@ -64,8 +64,8 @@ WEIGHT_ANALYSES(DECLARE_ANALYSIS)
 const Metric *const metric_table[] = {METRICS(ADDRESS) WEIGHT_ANALYSES(METRIC_OF) NULL};
 
 #define ACT_QUANTIZERS(ROW)                                                                        \
-    ROW(act_float) ROW(act_minmax_tensor) ROW(act_minmax_token) ROW(act_pd_mix) ROW(act_histogram) \
-    ROW(act_fp8_token) ROW(act_fp8_tensor) ROW(act_mxfp8) ROW(act_mxfp4) ROW(act_dualscale)
+    ROW(act_float) ROW(act_minmax_tensor) ROW(act_minmax_token) ROW(act_minmax_token4) \
+    ROW(act_pd_mix) ROW(act_histogram) ROW(act_fp8_token) ROW(act_fp8_tensor) ROW(act_mxfp8) ROW(act_mxfp4) ROW(act_dualscale)
 #define DECLARE_ACT(row) extern const ActQuantizer row;
 ACT_QUANTIZERS(DECLARE_ACT)
 const ActQuantizer *const act_quantizer_table[] = {ACT_QUANTIZERS(ADDRESS) NULL};
@@ -76,7 +76,8 @@ const ActQuantizer *const act_quantizer_table[] = {ACT_QUANTIZERS(ADDRESS) NULL}
     ROW(weight_ssz_int4) ROW(weight_ssz_int8_group) ROW(weight_ssz_int4_group) ROW(weight_gptq_int8)            \
     ROW(weight_gptq_int4) ROW(weight_gptq_int8_group) ROW(weight_gptq_int4_group) ROW(weight_mse_round)         \
     ROW(weight_fouroversix) ROW(weight_ceil_x) ROW(weight_dualscale) ROW(weight_w8a8s) ROW(weight_admm) \
-    ROW(weight_magnitude)
+    ROW(weight_magnitude) \
+    ROW(weight_autoround_int8) ROW(weight_autoround_int4) ROW(weight_autoround_int8_group) ROW(weight_autoround_int4_group)
 #define DECLARE_WEIGHT(row) extern const WeightQuantizer row;
 WEIGHT_QUANTIZERS(DECLARE_WEIGHT)
 const WeightQuantizer *const weight_quantizer_table[] = {WEIGHT_QUANTIZERS(ADDRESS) NULL};
@@ -92,7 +93,8 @@ const SaveFormat *const saver_table[] = {SAVERS(ADDRESS) NULL};
 EXPORT_FORMS(DECLARE_FORM)
 const ExportForm *const export_form_table[] = {EXPORT_FORMS(ADDRESS) NULL};
 
-#define PROCESSORS(ROW) ROW(processor_linear_quant) ROW(processor_dynamic_cache) ROW(processor_fa3_quant) ROW(processor_kv_smooth) ROW(processor_iter_smooth) \
+#define PROCESSORS(ROW) ROW(processor_linear_quant) ROW(processor_autoround_quant) ROW(processor_dynamic_cache) \
+    ROW(processor_fa3_quant) ROW(processor_kv_smooth) ROW(processor_iter_smooth) \
     ROW(processor_smooth_quant) \
     ROW(processor_flex_smooth_quant) ROW(processor_flex_awq_ssz) ROW(processor_awq) \
     ROW(processor_quarot) ROW(processor_online_quarot) ROW(processor_adapt_rotation) \

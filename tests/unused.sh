@@ -31,11 +31,8 @@ session_table_work      tests count by it what a step of the screen costs
 statecache_dir_bytes    tests hold the cache's bound against it
 stream_like             the shape of a stream, for gradients
 stream_slice            some samples of a stream
-unit_backward           gradients of a unit, for processors that train
-unit_backward_bytes     the same
-unit_block_backward     the same
+unit_block_backward     gradients of a block
 unit_experts            what a layer job asks a unit for
-unit_has_gradients      the same
 LIST
 sort -o "$out.allowed" "$out.allowed"
 dead=$(comm -23 "$out.left" "$out.allowed")

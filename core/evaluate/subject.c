@@ -55,7 +55,8 @@ static Status quantize(Subject *s, Error *err)
     RETURN_IF_ERROR(s->o.texts(s->o.ctx, s->pipeline, &calib, err));
     RETURN_IF_ERROR(keptmodel_init(&s->kept, s->o.model, err));
     const PassSize size = {.samples = calib ? calib->samples : 0, .threads = pool_threads(s->o.pool),
-                           .rows = calib ? calib->start[calib->samples] : 0};
+                           .rows = calib ? calib->start[calib->samples] : 0,
+                           .longest = calib ? longest_of(calib->start, calib->samples) : 0};
     RETURN_IF_ERROR(runner_of(s, keptmodel_bytes(s->pipeline) + pipeline_bytes(s->pipeline, &size), err));
     const Sink sink = keep_sink(&s->kept);
     return pipeline_run(s->pipeline, s->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1}, err);

@@ -40,11 +40,11 @@ static Status add_step(const Pipeline *p, Plan *plan, const RecipeStep *s, int i
         return error_set(err, ST_DATA, "line %d: processor '%s' is not run by this build%s", s->line, s->type,
                          row ? " in a prior stage" : "");
     RETURN_IF_ERROR(check_before(p, plan, s, err));
-    if (s->processor->levels && (s->entry < 0 || s->entry >= p->work.nlevels))
+    if (s->processor->levels && (s->entry < 0 || s->entry + s->entries > p->work.nlevels))
         return error_set(err, ST_INTERNAL, "entry %d of %d levels", s->entry, p->work.nlevels);
     PipelineStep *step = &plan->steps[plan->nsteps++];
     *step = (PipelineStep){.row = row, .type = s->processor->name, .settings = s->settings, .item = item,
-                            .entry = s->entry};
+                            .entry = s->entry, .entries = s->entries};
     return row->start(&step->self, &(ProcessorCtx){.model = p->m, .work = &p->work, .levels = p->levels, .step = s,
                                                    .prior = prior}, err);
 }
@@ -82,7 +82,7 @@ static Status list_levels(const Pipeline *p, Plan *plan, Error *err)
 {
     RETURN_IF_ERROR(plan_room(plan, (size_t)p->work.nlevels, 1, err));
     for (int i = 0; i < p->work.nlevels; i++) {
-        const RecipeStep s = {.entry = i, .type = processor_linear_quant.name,
+        const RecipeStep s = {.entry = i, .entries = 1, .type = processor_linear_quant.name,
                               .processor = &processor_linear_quant};
         RETURN_IF_ERROR(add_step(p, plan, &s, 0, false, err));
     }
@@ -341,6 +341,12 @@ void pipeline_watch_priors(Pipeline *p, PriorFn *fn, void *ctx)
     p->watch_ctx = ctx;
 }
 
+void pipeline_watch_training(Pipeline *p, TrainFn *fn, void *ctx)
+{
+    p->watch_training = fn;
+    p->watch_training_ctx = ctx;
+}
+
 Digest pipeline_order(const Pipeline *p)
 {
     Digest order = work_order(&p->work);
@@ -356,7 +362,7 @@ Digest pipeline_order(const Pipeline *p)
 
 bool pipeline_flow_is_output(const Pipeline *p)
 {
-    return !p->work.peer || (main_plan(p)->npasses == 1 && !p->overlay);
+    return !p->work.peer || (main_plan(p)->npasses == 1 && !p->overlay && !(pipeline_needs(p) & PROCESSOR_TRAINS));
 }
 
 int pipeline_pass_of(const Pipeline *p, int level)
@@ -364,7 +370,7 @@ int pipeline_pass_of(const Pipeline *p, int level)
     const Plan *plan = main_plan(p);
     for (int k = 0; k < plan->npasses; k++)
         for (int i = plan->passes[k].first; i < plan->passes[k].first + plan->passes[k].n; i++)
-            if (plan->steps[i].entry == level - 1)
+            if (level > plan->steps[i].entry && level <= plan->steps[i].entry + plan->steps[i].entries)
                 return k;
     return 0;
 }
@@ -489,7 +495,7 @@ uint64_t pipeline_prior_bytes(const Pipeline *p, int threads, ArithMode arith)
                                .longest = longest_of(t->start, t->samples)};
         RunnerNeed n = runner_need(p->m, &ask);
         uint64_t bytes = n.stream + n.kept + n.layer;
-        const PassSize size = {.samples = t->samples, .threads = threads, .rows = ask.rows};
+        const PassSize size = {.samples = t->samples, .threads = threads, .rows = ask.rows, .longest = ask.longest};
         for (int k = 0; k < p->plan[i].nsteps; k++) {
             const PipelineStep *s = &p->plan[i].steps[k];
             bytes += s->row->bytes ? s->row->bytes(s->self, &size) : 0;

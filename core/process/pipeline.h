@@ -34,6 +34,15 @@ typedef struct PriorAt {
 } PriorAt;
 typedef void PriorFn(void *ctx, const PriorAt *at);
 void pipeline_watch_priors(Pipeline *p, PriorFn *fn, void *ctx);
+/* Where the training of a unit is: behind so many steps; share: its loss beside that of the first one. Until done is of, what the
+ * runner tells of its passes is none of the run's progress. */
+typedef struct TrainAt {
+    int unit, units;
+    int64_t done, of;
+    double share;
+} TrainAt;
+typedef void TrainFn(void *ctx, const TrainAt *at);
+void pipeline_watch_training(Pipeline *p, TrainFn *fn, void *ctx);
 /* work_order, and what prior stages see: what decides results beside levels, texts and model. */
 Digest pipeline_order(const Pipeline *p);
 /* Whether the calibration's own stream leaves each unit as the finished model would; otherwise (the peer's items run one
@@ -89,6 +98,10 @@ typedef struct SinkOps {
     /* One unit from its first on, whose processors are through; flow: its output, NULL when no forward ran. */
     Status (*unit)(void *self, UnitRun *u, const Stream *flow, Error *err);
     Status (*finish)(void *self, Error *err); /* after the last unit; NULL: nothing */
+    /* What a processor found for a unit, until the run has come to its end; and what an earlier run left, *data NULL: nothing
+     * (else the caller's). Both NULL: it keeps nothing. */
+    Status (*keep)(void *self, int unit, const void *data, size_t n, Error *err);
+    Status (*found)(void *self, int unit, void **data, size_t *n, Error *err);
     /* After all, also after an error, once open was called. keep: what is finished may serve another run. */
     void (*close)(void *self, bool keep);
 } SinkOps;

@@ -10,7 +10,7 @@ typedef struct PipelineStep {
     const char *type;
     void *self;
     const void *settings; /* RecipeStep's */
-    int item, entry; /* of the recipe's list; RecipeStep.entry */
+    int item, entry, entries; /* of the recipe's list; as RecipeStep has them */
 } PipelineStep;
 
 /* Processors that calibrate together. */
@@ -40,6 +40,8 @@ struct Pipeline {
     const TokenSet **prior; /* [nplans] texts of the prior stages, NULL: none were given */
     PriorFn *watch;     /* NULL: nobody asks how far they are */
     void *watch_ctx;
+    TrainFn *watch_training; /* the same of units that are trained */
+    void *watch_training_ctx;
 };
 
 static inline const Plan *main_plan(const Pipeline *p)

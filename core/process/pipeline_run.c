@@ -24,6 +24,7 @@ typedef struct PipelineRun {
     bool wide;         /* the peer: x is float32 though the model isn't */
     bool rerun;        /* SinkWants.rerun, the peer's */
     bool gives;        /* UnitRun.gives */
+    VariantDtype dtype; /* of the pass that comes */
     int end;           /* units [.., end) run */
     int last_flow;     /* last unit that a forward runs through */
     bool flow_out;     /* a sink wants the streams */
@@ -52,6 +53,43 @@ const Stream *unit_input(const UnitRun *u)
     return &u->run->x;
 }
 
+Variant unit_plain(const UnitRun *u)
+{
+    return (Variant){.dtype = u->run->dtype, .sdpa = u->run->o->sdpa};
+}
+
+DType unit_weight_dtype(const UnitRun *u)
+{
+    return u->run->T;
+}
+
+/* The sink that keeps what processors find, NULL: none does. */
+static const Sink *keeper(const UnitRun *u)
+{
+    for (int i = 0; i < u->run->o->nsinks; i++)
+        if (u->run->o->sinks[i].ops->keep)
+            return &u->run->o->sinks[i];
+    return NULL;
+}
+
+bool unit_keeps(const UnitRun *u)
+{
+    return keeper(u) != NULL;
+}
+
+Status unit_keep_found(UnitRun *u, const void *data, size_t n, Error *err)
+{
+    const Sink *s = keeper(u);
+    return s ? s->ops->keep(s->self, u->unit, data, n, err) : ST_OK;
+}
+
+Status unit_found(UnitRun *u, void **data, size_t *n, Error *err)
+{
+    const Sink *s = keeper(u);
+    *data = NULL;
+    return s ? s->ops->found(s->self, u->unit, data, n, err) : ST_OK;
+}
+
 static Status stage_steps(UnitRun *u, int first, int n, FormStage stage, const FormTypes *t, Error *err)
 {
     for (int i = first; i < first + n; i++) {
@@ -62,10 +100,12 @@ static Status stage_steps(UnitRun *u, int first, int n, FormStage stage, const F
     return ST_OK;
 }
 
-static Status run_pass(UnitRun *u, VariantDtype dtype, bool bare, const Stream *in, Stream *out, Error *err)
+static Status run_pass(UnitRun *u, bool bare, const Stream *in, Stream *out, Error *err)
 {
-    const Variant v = {.forms = u->forms->any ? u->forms->table : NULL, .attn = attn_forms(&u->attn), .dtype = dtype,
-                       .sdpa = u->run->o->sdpa, .bare = bare};
+    Variant v = unit_plain(u);
+    v.forms = u->forms->any ? u->forms->table : NULL;
+    v.attn = attn_forms(&u->attn);
+    v.bare = bare;
     Status st = runner_layer(u->runner, u->unit, &v, in, out, u->obs, u->nobs, err);
     u->nobs = 0;
     u->attn.n = 0;
@@ -82,6 +122,14 @@ static void tell_prior(const PipelineRun *run, bool search, int64_t done, int64_
 void unit_search(const UnitRun *u, int64_t done, int64_t of)
 {
     tell_prior(u->run, true, done, of);
+}
+
+void unit_trained(const UnitRun *u, int64_t done, int64_t of, double share)
+{
+    const Pipeline *p = u->run->p;
+    const TrainAt at = {.unit = u->unit, .units = u->run->end, .done = done, .of = of, .share = share};
+    if (p->watch_training)
+        p->watch_training(p->watch_training_ctx, &at);
 }
 
 static Status learn(UnitRun *u, const PlanPass *pass, Error *err)
@@ -117,7 +165,7 @@ static Status flow_ours(UnitRun *u, bool forward, Error *err)
             RETURN_IF_ERROR(stage_steps(u, 0, pass->first, FORM_FIXED, &t, err));
             RETURN_IF_ERROR(stage_steps(u, pass->first, pass->n, FORM_CALIBRATE, &t, err));
             RETURN_IF_ERROR(out_of(run, last, &out, err));
-            RETURN_IF_ERROR(run_pass(u, VARIANT_MODEL, false, &run->x, out, err));
+            RETURN_IF_ERROR(run_pass(u, false, &run->x, out, err));
         }
         RETURN_IF_ERROR(learn(u, pass, err));
     }
@@ -140,11 +188,11 @@ static Status peer_pass(UnitRun *u, const PlanPass *pass, bool wide, bool last, 
     DType in = run->wide ? DT_F32 : run->T;
     const FormTypes t = {.input = in, .inner = wide || run->wide ? DT_F32 : run->T, .kept = in};
     Stream *out;
+    run->dtype = run->wide ? VARIANT_WIDE : wide ? VARIANT_MIXED : VARIANT_MODEL;
     RETURN_IF_ERROR(stage_steps(u, 0, pass->first, FORM_DEPLOYED, &t, err));
     RETURN_IF_ERROR(stage_steps(u, pass->first, pass->n, FORM_CALIBRATE, &t, err));
     RETURN_IF_ERROR(out_of(run, last, &out, err));
-    VariantDtype dtype = run->wide ? VARIANT_WIDE : wide ? VARIANT_MIXED : VARIANT_MODEL;
-    return run_pass(u, dtype, !deployed(run->plan, pass->first), &run->x, out, err);
+    return run_pass(u, !deployed(run->plan, pass->first), &run->x, out, err);
 }
 
 /* The pass that a sink's rerun adds behind the list's. */
@@ -230,10 +278,11 @@ static Status run_unit(PipelineRun *run, int unit, Error *err)
 
 Status unit_follow(UnitRun *u, Stream *s, Error *err)
 {
-    const PipelineRun *run = u->run;
+    PipelineRun *run = u->run;
     const FormTypes t = {.input = run->T, .inner = run->T, .kept = run->T};
+    run->dtype = VARIANT_MODEL;
     RETURN_IF_ERROR(stage_steps(u, 0, run->plan->nsteps, FORM_FIXED, &t, err));
-    return run_pass(u, VARIANT_MODEL, false, s, s, err);
+    return run_pass(u, false, s, s, err);
 }
 
 Status unit_keep(UnitRun *u, LayerForms *out, AttnForms *attn, FormsOptions *o, Error *err)

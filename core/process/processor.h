@@ -43,6 +43,16 @@ Status unit_observe(UnitRun *u, Observer o, Error *err);
 
 /* For the finish of a processor of a prior stage: tells how far its search is. */
 void unit_search(const UnitRun *u, int64_t done, int64_t of);
+/* For a processor that trains the unit: tells how far it is; share: the loss beside that of the first step. */
+void unit_trained(const UnitRun *u, int64_t done, int64_t of, double share);
+/* The next pass without forms, and the dtype in which weights are quantized. */
+Variant unit_plain(const UnitRun *u);
+DType unit_weight_dtype(const UnitRun *u);
+/* What was found for the unit at such a cost that a run that goes on takes it over: whether somebody keeps it, to have it kept,
+ * and what an earlier run has left (*data NULL: nothing; the caller's). */
+bool unit_keeps(const UnitRun *u);
+Status unit_keep_found(UnitRun *u, const void *data, size_t n, Error *err);
+Status unit_found(UnitRun *u, void **data, size_t *n, Error *err);
 
 /* Where a processor hands what it made for a unit beside the linears' weights. */
 typedef struct Gifts {
@@ -62,8 +72,9 @@ typedef enum ProcessorNeeds {
     PROCESSOR_AHEAD = 1 << 4,   /* what it changes it changes in begin: its pass is that of what stands behind it */
     PROCESSOR_WHOLE = 1 << 5,   /* its pass has to see all rows at once (AttnForm.prepare) */
     PROCESSOR_BRANCHES = 1 << 7, /* it has low-rank branches run beside linears (overlay_branch) */
-    PROCESSOR_AGAIN = 1 << 6    /* the unit runs again with what its pass found: for what stands behind it, and for the next
+    PROCESSOR_AGAIN = 1 << 6,   /* the unit runs again with what its pass found: for what stands behind it, and for the next
                                  * unit */
+    PROCESSOR_TRAINS = 1 << 8   /* what its levels come to depends on its settings, too */
 } ProcessorNeeds;
 
 typedef struct ProcessorCtx {
@@ -77,7 +88,7 @@ typedef struct ProcessorCtx {
 /* The texts of a pass, and the threads. */
 typedef struct PassSize {
     int samples, threads;
-    int64_t rows;
+    int64_t rows, longest; /* of all texts, of the longest */
 } PassSize;
 
 typedef struct Processor {

@@ -65,7 +65,7 @@ static uint64_t main_estimate(const Pipeline *p, const SaveOptions *o, int threa
     for (int i = 0; i < o->nsavers; i++)
         rerun = rerun || o->savers[i]->peer_reruns;
     bytes += (uint64_t)pipeline_streams(p, rerun) * n.stream + n.kept + n.layer;
-    return bytes + pipeline_bytes(p, &(PassSize){o->calib->samples, threads, ask.rows});
+    return bytes + pipeline_bytes(p, &(PassSize){o->calib->samples, threads, ask.rows, ask.longest});
 }
 
 uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith)
@@ -250,6 +250,26 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     return ST_OK;
 }
 
+/* With the first saver's files, whichever it is that a run goes on with. */
+static Status sink_keep(void *self, int unit, const void *data, size_t n, Error *err)
+{
+    SaveSink *s = self;
+    for (int i = 0; i < s->o->nsavers; i++)
+        if (s->o->savers[i]->ops->keep && unit >= s->first[i])
+            return s->o->savers[i]->ops->keep(s->saver[i], unit, data, n, err);
+    return ST_OK;
+}
+
+static Status sink_found(void *self, int unit, void **data, size_t *n, Error *err)
+{
+    SaveSink *s = self;
+    *data = NULL;
+    for (int i = 0; i < s->o->nsavers && !*data; i++)
+        if (s->o->savers[i]->ops->found)
+            RETURN_IF_ERROR(s->o->savers[i]->ops->found(s->saver[i], unit, data, n, err));
+    return ST_OK;
+}
+
 static Status finish_all(SaveSink *s, Error *err)
 {
     NameList removed = {0};
@@ -291,7 +311,7 @@ static void sink_close(void *self, bool keep)
 Sink save_sink(SaveSink *s)
 {
     static const SinkOps ops = {.name = "savers", .takes = true, .open = sink_open, .unit = sink_unit,
-                                .finish = sink_finish, .close = sink_close};
+                                .finish = sink_finish, .keep = sink_keep, .found = sink_found, .close = sink_close};
     return (Sink){&ops, s};
 }
 

@@ -38,7 +38,7 @@ bool work_ordered(const Work *w)
             for (int k = 0; k < stage->units[u].nsteps; k++) {
                 const RecipeStep *s = &stage->units[u].steps[k];
                 n += runs(s);
-                if (runs(s) && (s->processor->run->needs & (PROCESSOR_TURN | PROCESSOR_AGAIN)))
+                if (runs(s) && (s->processor->run->needs & (PROCESSOR_TURN | PROCESSOR_AGAIN | PROCESSOR_TRAINS)))
                     return true;
             }
             items += n > 0;

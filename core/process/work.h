@@ -25,8 +25,8 @@ typedef struct Work {
     bool changes;          /* only what changes the model, and prior stages: of `level` all are 0 */
 } Work;
 
-/* Whether results depend on the recipe's order of work beside the levels: a processor changes the model, or it is the
- * peer's and has several items. */
+/* Whether results depend on the recipe's order of work beside the levels: a processor changes the model or trains weights by
+ * settings of its own, or it is the peer's and has several items. */
 bool work_ordered(const Work *w);
 /* That order: which processor stands in which item of which stage, and what it is told. */
 Digest work_order(const Work *w);

@@ -12,13 +12,22 @@ const ExtField ext_fields[] = {EXT_ROWS(EXT_FIELD){.key = NULL}};
 /* Rows with a word in every digest, absent or not, as recorded journals have them. */
 enum { EXT_ALWAYS = 13 };
 
+int ext_word(const char *words, const char *word)
+{
+    int i = 0;
+    size_t n = strlen(word);
+    for (const char *s = words; n && *s; i++, s += *s == ' ') {
+        size_t len = strcspn(s, " ");
+        if (len == n && memcmp(s, word, n) == 0)
+            return i;
+        s += len;
+    }
+    return -1;
+}
+
 bool ext_reads(const ExtField *f, const char *method)
 {
-    size_t n = strlen(method);
-    for (const char *s = f->methods; n && (s = strstr(s, method)) != NULL; s += n)
-        if ((s == f->methods || s[-1] == ' ') && (s[n] == ' ' || !s[n]))
-            return true;
-    return false;
+    return ext_word(f->methods, method) >= 0;
 }
 
 void ext_put(QExt *e, const ExtField *f, double x)

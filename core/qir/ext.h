@@ -25,8 +25,9 @@
     ROW(double, search_step, .key = "search_step", .methods = "ceil_x", .open = true, .lo = 0, .hi = EXT_NO_LIMIT)     \
     ROW(int64_t, dual_block, .key = "dual_block_size", .methods = "dualscale", .needed = true, .lo = 1,                \
         .hi = EXT_NO_LIMIT)                                                                                            \
-    ROW(double, fraction, .key = "fraction", .methods = "w8a8s", .open = true, .lo = 0, .hi = 1) /* of outliers */    \
-    ROW(double, sparse_ratio, .key = "sparse_ratio", .methods = "admm magnitude", .lo = 0, .hi = 1) /* of values pruned */
+    ROW(double, fraction, .key = "fraction", .methods = "w8a8s", .open = true, .lo = 0, .hi = 1) /* of outliers */     \
+    ROW(double, sparse_ratio, .key = "sparse_ratio", .methods = "admm magnitude", .lo = 0, .hi = 1) /* of values pruned */ \
+    ROW(int, scale_dtype, .key = "scale_dtype", .methods = "autoround", .one_of = "bfloat16 float16 float32")
 
 typedef struct QExt {
 #define EXT_MEMBER(type, member, ...) type member;
@@ -52,6 +53,7 @@ typedef struct ExtField {
     bool open;
     bool strict;              /* texts and true/false aren't converted into numbers */
     const char *word, *other; /* a bool that is a text in recipes: of true and of false */
+    const char *one_of;       /* an int that is a text in recipes: of 0 (the default), 1, ..., separated by blanks */
     bool of_act;              /* weights ignore it */
     bool grouped;             /* counts where the scope is per_group */
     bool needed;              /* the methods have no default for it */
@@ -60,6 +62,8 @@ typedef struct ExtField {
 
 extern const ExtField ext_fields[]; /* as EXT_ROWS; ends with key == NULL */
 
+/* Which of the words (separated by blanks) this is, from 0; -1: none of them. */
+int ext_word(const char *words, const char *word);
 /* Whether the method (a name as in YAML) reads the key. */
 bool ext_reads(const ExtField *f, const char *method);
 /* Sets the member to a number: cut to a whole one where the member is; what an int can't hold is absent. */

@@ -686,6 +686,16 @@ Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err)
     return ST_OK;
 }
 
+void layer_forms_put(LayerForms *l, int64_t i, QWeight *w)
+{
+    FormLinear *f = &l->lin[i];
+    if (f->have)
+        qweight_fini(&f->q);
+    f->q = *w;
+    f->have = true;
+    *w = (QWeight){0};
+}
+
 /* ---- planning ---- */
 
 bool layer_forms_whole(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer)

@@ -88,6 +88,8 @@ void layer_forms_recall(LayerForms *l, int64_t i, const FormTypes *t, float lo, 
 int64_t layer_forms_zeros(const LayerForms *l, int64_t i);
 /* The quantized weight: the one that was made for a pass, or else made now. Caller frees with qweight_fini. */
 Status layer_forms_take(LayerForms *l, int64_t i, QWeight *out, Error *err);
+/* A quantized weight that was made elsewhere, instead of what the level's method makes; it is taken from *w. */
+void layer_forms_put(LayerForms *l, int64_t i, QWeight *w);
 /* In place of qweight_fini: its memory serves the next linear. */
 void layer_forms_done(LayerForms *l, QWeight *w);
 

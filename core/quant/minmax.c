@@ -1,4 +1,4 @@
-/* The minmax method of int8 activations (specs/quantization.md 4, 5), and the float activation that leaves its input
+/* The minmax method of int8 and int4 activations (specs/quantization.md 4, 5), and the float activation that leaves its input
  * alone. */
 #include <stddef.h>
 
@@ -42,44 +42,48 @@ const ActObserver act_observer_minmax = {
     .range = extremes_range,
 };
 
-/* ---- int8 ---- */
+/* ---- int8, int4 ---- */
 
-static QParam int8_param(const QSpec *q, float mn, float mx, DType T)
+static int bits_of(const QSpec *q)
 {
-    return intquant_param(mn, mx, 8, q->symmetric, T);
+    return q->dtype == QT_INT4 ? 4 : 8;
+}
+
+static QParam int_param(const QSpec *q, float mn, float mx, DType T)
+{
+    return intquant_param(mn, mx, bits_of(q), q->symmetric, T);
 }
 
 /* Symmetric whatever the spec says: rows of a dynamic quantizer. */
-static QParam int8_sample(const QSpec *q, float mn, float mx, DType T)
+static QParam int_sample(const QSpec *q, float mn, float mx, DType T)
 {
-    (void)q;
-    return intquant_param(mn, mx, 8, true, T);
+    return intquant_param(mn, mx, bits_of(q), true, T);
 }
 
 /* Those of all rows, or a row's own. */
-static QParam int8_row(const QSpec *q, const ActParam *p, const float *x, int64_t in, DType T)
+static QParam int_row(const QSpec *q, const ActParam *p, const float *x, int64_t in, DType T)
 {
     float mn, mx;
     if (p)
         return p->p;
     intquant_range(x, in, &mn, &mx);
-    return int8_sample(q, mn, mx, T);
+    return int_sample(q, mn, mx, T);
 }
 
-static void int8_rows(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+static void int_rows(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
                       bool peer, float *out)
 {
     (void)peer;
     for (int64_t r = 0; r < rows; r++)
-        intquant_fake(x + r * ld, in, int8_row(q, p, x + r * ld, in, T), 8, T, out + r * in);
+        intquant_fake(x + r * ld, in, int_row(q, p, x + r * ld, in, T), bits_of(q), T, out + r * in);
 }
 
-static void int8_codes(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
+static void int_codes(const QSpec *q, const ActParam *p, const float *x, int64_t rows, int64_t in, int64_t ld, DType T,
                        float *out, float *scale)
 {
     for (int64_t r = 0; r < rows; r++) {
-        QParam own = int8_row(q, p, x + r * ld, in, T);
-        intquant_codes(x + r * ld, in, own, 8, T, out + r * in);
+        QParam own = int_row(q, p, x + r * ld, in, T);
+        intquant_codes(x + r * ld, in, own, bits_of(q), T, out + r * in);
         scale[r] = own.scale;
     }
 }
@@ -91,17 +95,25 @@ const ActQuantizer act_float = {
 const ActQuantizer act_minmax_tensor = {
     .key = {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_TENSOR, .sym = -1},
     .observer = &act_observer_minmax,
-    .param = int8_param,
-    .rows = int8_rows,
-    .codes = int8_codes,
+    .param = int_param,
+    .rows = int_rows,
+    .codes = int_codes,
 };
 
 const ActQuantizer act_minmax_token = {
     .key = {.method = "minmax", .dtype = QT_INT8, .scope = QS_PER_TOKEN, .sym = 1},
     .dynamic = true,
-    .sample = int8_sample,
-    .rows = int8_rows,
-    .codes = int8_codes,
+    .sample = int_sample,
+    .rows = int_rows,
+    .codes = int_codes,
+};
+
+/* The peer's rows have scales of their own while it calibrates, too (specs/quantization.md 5). */
+const ActQuantizer act_minmax_token4 = {
+    .key = {.method = "minmax", .dtype = QT_INT4, .scope = QS_PER_TOKEN, .sym = 1, .owner = QUANT_OURS},
+    .dynamic = true,
+    .rows = int_rows,
+    .codes = int_codes,
 };
 
 /* Fixed parameters for decoding, rows of their own in the prefill that measuring runs. */
@@ -109,8 +121,8 @@ const ActQuantizer act_pd_mix = {
     .key = {.method = "minmax", .dtype = QT_INT8, .scope = QS_PD_MIX, .sym = 0},
     .observer = &act_observer_minmax,
     .dynamic = true,
-    .param = int8_param,
-    .sample = int8_sample,
-    .rows = int8_rows,
-    .codes = int8_codes,
+    .param = int_param,
+    .sample = int_sample,
+    .rows = int_rows,
+    .codes = int_codes,
 };

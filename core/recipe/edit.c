@@ -110,7 +110,8 @@ static void put_flow_map(Str *b, const YamlNode *n, WriteOut *w)
 {
     const YamlNode *type = yaml_get(n, "type");
     const ProcessorType *t = type && type->kind == YAML_STR ? processor_find(w->e->r->rows, type->text) : NULL;
-    int64_t k = t && t->levels ? entry_of(w, n) : -1;
+    bool entry = (t && t->levels) || (!type && yaml_get(n, "qconfig")); /* or a strategy of one */
+    int64_t k = entry ? entry_of(w, n) : -1;
     const Entry *en = k >= 0 ? &w->e->r->entry[k] : NULL;
     const EntryPlan *p = k >= 0 ? &w->e->plan[k] : NULL;
     bool exclude_seen = false, include_seen = false;
@@ -163,6 +164,12 @@ static void put_flow(Str *b, const YamlNode *n, WriteOut *w)
     default:
         str_append(b, n->text, n->len);
     }
+}
+
+void recipe_put_flow(const Recipe *r, const YamlNode *n, Str *out)
+{
+    const TextEdit e = {.r = r};
+    put_flow(out, n, &(WriteOut){&e, r->nentries});
 }
 
 /* ---- lists where they stand ---- */

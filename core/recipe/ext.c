@@ -10,6 +10,11 @@
 static bool read_value(const ExtField *f, const YamlNode *v, double *x)
 {
     bool b;
+    if (f->one_of) {
+        int i = v->kind == YAML_STR ? ext_word(f->one_of, v->text) : -1;
+        *x = i;
+        return i >= 0;
+    }
     if (f->word) {
         *x = node_is(v, f->word);
         return *x != 0 || node_is(v, f->other);
@@ -41,19 +46,24 @@ static void read_ext(const YamlNode *ext, QSpec *q)
 
 bool qspec_read(const YamlNode *map, QSpec *q)
 {
-    const YamlNode *dtype = yaml_get(map, "dtype"), *scope = yaml_get(map, "scope"), *sym = yaml_get(map, "symmetric");
     const YamlNode *method = yaml_get(map, "method");
     *q = (QSpec){0};
-    if (!dtype || !scope || !sym || !method || dtype->kind != YAML_STR || scope->kind != YAML_STR ||
-        method->kind != YAML_STR)
+    return method && method->kind == YAML_STR && qspec_read_as(map, method->text, q);
+}
+
+bool qspec_read_as(const YamlNode *map, const char *method, QSpec *q)
+{
+    const YamlNode *dtype = yaml_get(map, "dtype"), *scope = yaml_get(map, "scope"), *sym = yaml_get(map, "symmetric");
+    *q = (QSpec){0};
+    if (!dtype || !scope || !sym || dtype->kind != YAML_STR || scope->kind != YAML_STR)
         return false;
     int t = qtype_parse(dtype->text), s = qscope_parse(scope->text);
     if (t < 0 || s < 0 || !lax_bool(sym, &q->symmetric))
         return false;
     q->dtype = (QType)t;
     q->scope = (QScope)s;
-    size_t n = method->len < sizeof q->method ? method->len : sizeof q->method - 1;
-    memcpy(q->method, method->text, n);
+    size_t n = strlen(method);
+    memcpy(q->method, method, n < sizeof q->method ? n : sizeof q->method - 1);
     read_ext(yaml_get(map, "ext"), q);
     return true;
 }
@@ -67,7 +77,9 @@ static void check_key(Check *c, const ExtField *f, const YamlNode *v)
 {
     double x;
     if (!read_value(f, v, &x)) {
-        if (f->word)
+        if (f->one_of)
+            check_fail(c, v, "%s must be one of: %s", f->key, f->one_of);
+        else if (f->word)
             check_fail(c, v, "%s must be %s or %s", f->key, f->other, f->word);
         else if (f->type == EXT_BOOL)
             check_fail(c, v, "%s must be true or false", f->key);

@@ -129,6 +129,8 @@ extern const Object qspec_object, qconfig_object;
 /* Reads a checked side of a qconfig; false when it isn't whole. Keys of ext that aren't what their method takes stay
  * absent. */
 bool qspec_read(const YamlNode *map, QSpec *q);
+/* The same, whatever the side calls its method. */
+bool qspec_read_as(const YamlNode *map, const char *method, QSpec *q);
 /* Checks ext of a side against its method (specs/quantization.md 1, 7). */
 void check_ext(Check *c, const YamlNode *map, const char *side, const QSpec *q);
 
@@ -145,7 +147,8 @@ const char *const *texts_read(Arena *a, const YamlNode *list, int *n);
 struct ProcessorType {
     const char *name;
     const Object *object;        /* its keys */
-    bool levels;                 /* each of its mappings is a level of the assignment */
+    bool levels;                 /* its mappings are levels of the assignment */
+    int (*entries)(const YamlNode *map); /* how many; NULL: one */
     bool first;                  /* has to stand before all that aren't: it turns the model, whose inputs the others look
                                   * at */
     bool changes;                /* it changes what linears read or are: has to stand before those with `levels` */
@@ -157,7 +160,9 @@ struct ProcessorType {
     const struct Processor *run; /* process/processor.h; the recipe only hands it on */
 };
 /* Keys of those with `levels`, whose entries the recipe itself gathers. */
-extern const Object linear_quant_object, float_sparse_object;
+extern const Object linear_quant_object, float_sparse_object, autoround_object;
+/* Strategies of a mapping of autoround_quant. */
+int autoround_strategies(const YamlNode *map);
 
 /* A type of spec.save. */
 typedef struct SaverType {

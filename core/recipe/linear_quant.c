@@ -33,6 +33,12 @@ static bool check_side(Check *c, const YamlNode *map, const char *side, const QS
     const bool weight = key == c->r->rows->weight;
     Rivals r = {.any = false};
     const QuantKey *k;
+    if (strcmp(q->method, "autoround") == 0) {
+        size_t was = check_push(c, side);
+        check_fail(c, yaml_get(map, "method"), "linear_quant has no method 'autoround': use the processor autoround_quant");
+        check_pop(c, was);
+        return false;
+    }
     for (int i = 0; (k = key(i)) != NULL && (k->owner == QUANT_STEP || !quantkey_takes(k, q)); i++)
         add_rival(&r, k, q);
     if (k && k->owner == QUANT_OURS)
@@ -48,8 +54,6 @@ static bool check_side(Check *c, const YamlNode *map, const char *side, const QS
     else if (!r.sign)
         check_fail(c, yaml_get(map, "symmetric"), "%s %s needs symmetric: %s for %s", qscope_name(q->scope),
                    qtype_name(q->dtype), q->symmetric ? "false" : "true", what);
-    else if (strcmp(q->method, "autoround") == 0)
-        check_fail(c, at, "linear_quant has no method 'autoround': use the processor autoround_quant");
     else
         check_fail(c, at, "no method '%s' for %s %s %s %s; there is: %s", q->method, qscope_name(q->scope),
                    qtype_name(q->dtype), q->symmetric ? "sym" : "asym", what, r.methods);
@@ -97,8 +101,7 @@ static void read_list(Check *c, const YamlNode *map, const char *key, const char
     check_pop(c, was);
 }
 
-/* The mapping becomes a level, where levels are gathered. empty: an include without items takes every linear. */
-static void add_entry(Check *c, const YamlNode *map, const QConfig *q, const Scheme *scheme, bool empty)
+void recipe_add_entry(Check *c, const YamlNode *map, const QConfig *q, const Scheme *scheme, bool empty)
 {
     static const char main_list[] = "spec.process.";
     Recipe *r = c->r;
@@ -118,6 +121,15 @@ static void add_entry(Check *c, const YamlNode *map, const QConfig *q, const Sch
     e->pub.nexclude = e->exclude.n;
 }
 
+void recipe_no_scheme(Check *c, const YamlNode *at, const QConfig *q)
+{
+    const bool token = q->act.scope == QS_PER_TOKEN && !q->act.symmetric;
+    check_block(c, at, "%s %s %s activations with %s %s %s weights can't be written by any saver%s",
+                qscope_name(q->act.scope), qtype_name(q->act.dtype), q->act.symmetric ? "sym" : "asym",
+                qscope_name(q->weight.scope), qtype_name(q->weight.dtype), q->weight.symmetric ? "sym" : "asym",
+                token ? ": per_token needs symmetric: true" : "");
+}
+
 static void check_linear_quant(Check *c, const YamlNode *map)
 {
     const YamlNode *qc = yaml_get(map, "qconfig"), *act = yaml_get(qc, "act"), *weight = yaml_get(qc, "weight");
@@ -135,13 +147,8 @@ static void check_linear_quant(Check *c, const YamlNode *map)
     const bool both_have = check_side(c, weight, "weight", &q.weight, c->r->rows->weight);
     check_ext(c, weight, "weight", &q.weight);
     const Scheme *scheme = scheme_find(&q);
-    if (!scheme && c->errors == before) {
-        const bool token = q.act.scope == QS_PER_TOKEN && !q.act.symmetric;
-        check_block(c, qc, "%s %s %s activations with %s %s %s weights can't be written by any saver%s",
-                   qscope_name(q.act.scope), qtype_name(q.act.dtype), q.act.symmetric ? "sym" : "asym",
-                   qscope_name(q.weight.scope), qtype_name(q.weight.dtype), q.weight.symmetric ? "sym" : "asym",
-                   token ? ": per_token needs symmetric: true" : "");
-    }
+    if (!scheme && c->errors == before)
+        recipe_no_scheme(c, qc, &q);
     for (const Scheme *s = scheme_table; scheme && !scheme->weight_method && s->name; s++)
         if (s->weight_method && strcmp(s->weight_method, q.weight.method) == 0)
             check_block(c, qc, "weights %s go with %s %s activations, not with %s %s", s->weight_method,
@@ -152,7 +159,7 @@ static void check_linear_quant(Check *c, const YamlNode *map)
     check_pop(c, was);
     if (scheme && !scheme->runnable)
         check_block(c, qc, "linear_quant %s: kept, not run by this build", scheme->name);
-    add_entry(c, map, &q, scheme, false);
+    recipe_add_entry(c, map, &q, scheme, false);
 }
 
 static const Field linear_quant_fields[] = {
@@ -175,7 +182,7 @@ static void check_float_sparse(Check *c, const YamlNode *map)
     double x;
     if (ratio && lax_float(ratio, &x) && x >= 0 && x <= 1)
         q.weight.ext.sparse_ratio = x;
-    add_entry(c, map, &q, scheme_find(&q), true);
+    recipe_add_entry(c, map, &q, scheme_find(&q), true);
 }
 
 static const Field float_sparse_fields[] = {

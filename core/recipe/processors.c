@@ -10,19 +10,6 @@ static const char *const load_modes[] = {"load", "offload", NULL};
 static const Field group_fields[] = {
     FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
 
-static const Field autoround_strategy_fields[] = {
-    {.key = "qconfig", .type = F_OBJECT, .object = &qconfig_object, .required = true}, FIELD_PATTERNS, FIELD_END,
-};
-static void check_autoround_strategy(Check *c, const YamlNode *map);
-static const Object autoround_strategy = {.fields = autoround_strategy_fields, .check = check_autoround_strategy};
-static const Field autoround_fields[] = {
-    FIELD_TYPE,
-    {.key = "iters", .type = F_INT, .bounded = true, .lo = 1, .hi = 1e9},
-    {.key = "enable_minmax_tuning", .type = F_BOOL},
-    {.key = "enable_round_tuning", .type = F_BOOL},
-    {.key = "strategies", .type = F_OBJECTS, .object = &autoround_strategy, .required = true, .least = 1},
-    FIELD_END,
-};
 static const Field only_patterns[] = {FIELD_TYPE, FIELD_PATTERNS, FIELD_END};
 static const Field unary_fields[] = {
     FIELD_TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, FIELD_END};
@@ -50,41 +37,6 @@ static const Field load_fields[] = {
     FIELD_END,
 };
 
-/* A side of an autoround strategy: group_size goes with per_group and with nothing else. */
-static void check_autoround_side(Check *c, const YamlNode *q)
-{
-    static const char *const scales[] = {"float16", "float32", "bfloat16", NULL};
-    static const Field scale = {.type = F_ENUM, .words = scales};
-    const YamlNode *scope = yaml_get(q, "scope"), *ext = yaml_get(q, "ext"), *size = yaml_get(ext, "group_size");
-    const YamlNode *dtype = yaml_get(ext, "scale_dtype");
-    bool grouped = node_is(scope, "per_group");
-    size_t was = check_push(c, "ext");
-    if (grouped && (!size || size->kind != YAML_INT || size->i <= 0))
-        check_fail(c, size ? size : q, "scope per_group needs ext.group_size above 0");
-    else if (!grouped && size)
-        check_fail(c, size, "ext.group_size needs scope per_group");
-    if (dtype) {
-        size_t at = check_push(c, "scale_dtype");
-        check_value(c, dtype, &scale);
-        check_pop(c, at);
-    }
-    check_pop(c, was);
-}
-
-static void check_autoround_strategy(Check *c, const YamlNode *map)
-{
-    static const char *const sides[] = {"act", "weight"};
-    const YamlNode *q = yaml_get(map, "qconfig");
-    size_t was = check_push(c, "qconfig");
-    for (int i = 0; i < 2; i++)
-        if (yaml_get(q, sides[i])) {
-            size_t at = check_push(c, sides[i]);
-            check_autoround_side(c, yaml_get(q, sides[i]));
-            check_pop(c, at);
-        }
-    check_pop(c, was);
-}
-
 /* Types of the peer's that no row runs. */
 typedef struct KeptType {
     const char *name;
@@ -94,7 +46,6 @@ typedef struct KeptType {
 
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
-    {"autoround_quant", autoround_fields, NULL},
     {"flatquant", only_patterns, NULL},
     {"unary_analysis", unary_fields, NULL},
     {"binary_analysis", binary_fields, NULL},

@@ -17,7 +17,7 @@ extern const RecipeRows recipe_rows; /* of this build (core/registry.c) */
 /* A quantization recipe: a modelslim_v1 document with its source text. */
 typedef struct Recipe Recipe;
 
-/* A linear_quant entry of spec.process, in document order, groups entered. Level i+1 of an assignment is entry i. */
+/* A linear_quant entry of spec.process, or a strategy of autoround_quant, in document order, groups entered. Level i+1 of an assignment is entry i. */
 typedef struct RecipeEntry {
     QConfig q;
     const Scheme *scheme;       /* NULL: the pair can't be written */
@@ -38,7 +38,8 @@ typedef struct RecipeNote {
 typedef struct RecipeStep {
     const ProcessorType *processor; /* NULL: not run by this build */
     const char *type;               /* as written; borrowed */
-    int entry;                      /* of a processor with levels in spec.process: for recipe_entry; else -1 */
+    int entry;                      /* of a processor with levels in spec.process: for recipe_entry, its first; else -1 */
+    int entries;                    /* how many they are */
     const void *settings;           /* what processor->settings made of it; borrowed */
     int line;
 } RecipeStep;

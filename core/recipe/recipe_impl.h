@@ -103,6 +103,11 @@ void check_old_saver(Check *c, const YamlNode *item, int i);
 /* Keys and check of a saver as a processor that no row stands for. */
 extern const Field kept_saver_fields[];
 void check_saver_processor(Check *c, const YamlNode *map);
+/* A checked mapping with include and exclude becomes a level, where levels are gathered. empty: an include without items takes
+ * every linear. */
+void recipe_add_entry(Check *c, const YamlNode *map, const QConfig *q, const Scheme *scheme, bool empty);
+/* Blocks: nothing can write this pair. */
+void recipe_no_scheme(Check *c, const YamlNode *at, const QConfig *q);
 /* The row for a type of spec.process, NULL: it isn't run by this build. */
 const ProcessorType *processor_find(const RecipeRows *rows, const char *type);
 /* Stages, units and savers of a document without errors. */
@@ -127,6 +132,9 @@ typedef enum EditReach { EDIT_LISTS, EDIT_SPEC, EDIT_ALL } EditReach;
 
 /* Appends the source of r with the planned lists. Everything else stays byte for byte. */
 Status recipe_edit(const Recipe *r, const EntryPlan *plan, EditReach reach, Str *out, Error *err);
+
+/* Appends a value of r's document in flow form. */
+void recipe_put_flow(const Recipe *r, const YamlNode *n, Str *out);
 
 /* The document that recipe_default parses; with model != NULL under its name. */
 void recipe_default_text(Str *out, const char *model);

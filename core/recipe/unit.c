@@ -44,8 +44,11 @@ static bool fill_steps(Recipe *r, const YamlNode *item, RecipeStep *steps, int *
     const ProcessorType *p = processor_find(r->rows, type->text);
     RecipeStep *s = &steps[(*n)++];
     *s = (RecipeStep){.processor = p, .type = type->text, .entry = -1, .line = lineless(r) ? 0 : item->line};
-    if (p && p->levels && entry)
-        s->entry = (*entry)++;
+    if (p && p->levels && entry) {
+        s->entry = *entry;
+        s->entries = p->entries ? p->entries(item) : 1;
+        *entry += s->entries;
+    }
     if (p && p->settings)
         s->settings = p->settings(&r->arena, item);
     return !p || !p->settings || s->settings;

@@ -8,6 +8,8 @@
 /* A recipe with other settings: its source with single values replaced where they stand, read again. Comments, order and
  * everything else stay. */
 
+enum { VARY_ITERS = 50 }; /* steps of a training that a change brings in */
+
 typedef struct Patch {
     size_t begin, end;
     char *text; /* owned */
@@ -81,7 +83,8 @@ static bool wished(const RecipeChange *c, const QConfig *now, QConfig *out)
     bool of_type = false;
     for (int i = 0; i < 2; i++)
         of_type = of_type || (c->types[i] != QT_FLOAT && q->dtype == c->types[i]);
-    if (!c->method || !of_type || (c->from_scope && strcmp(qscope_name(q->scope), c->from_scope) != 0))
+    bool trained = strcmp(now->weight.method, "autoround") == 0; /* by its own processor */
+    if (!c->method || !of_type || trained || (c->from_scope && strcmp(qscope_name(q->scope), c->from_scope) != 0))
         return false;
     if (c->scope)
         q->scope = (QScope)qscope_parse(c->scope);
@@ -96,6 +99,34 @@ static bool same_side(const QSpec *a, const QSpec *b)
     return a->dtype == b->dtype && a->scope == b->scope && a->symmetric == b->symmetric && strcmp(a->method, b->method) == 0;
 }
 
+/* An entry of linear_quant becomes a strategy of a processor of its own, which trains its weights. */
+static void train_entry(const Recipe *r, int i, const QSpec *is, Patches *l)
+{
+    static const char *const lists[] = {"include", "exclude"};
+    const YamlNode *map = r->entry[i].map, *act = yaml_get(yaml_get(map, "qconfig"), "act");
+    Str text = {0};
+    str_printf(&text, "{type: autoround_quant, iters: %d, strategies: [{qconfig: {", VARY_ITERS);
+    if (act) {
+        str_puts(&text, "act: ");
+        recipe_put_flow(r, act, &text);
+        str_puts(&text, ", ");
+    }
+    str_printf(&text, "weight: {scope: %s, dtype: %s, symmetric: %s, method: %s", qscope_name(is->scope), qtype_name(is->dtype),
+               is->symmetric ? "true" : "false", is->method);
+    if (is->scope == QS_PER_GROUP)
+        str_printf(&text, ", ext: {group_size: %lld}", (long long)qspec_group(is, 0));
+    str_puts(&text, "}}");
+    for (int k = 0; k < 2; k++) {
+        const YamlNode *list = yaml_get(map, lists[k]);
+        if (!list || list->kind != YAML_SEQ)
+            continue;
+        str_printf(&text, ", %s: ", lists[k]);
+        recipe_put_flow(r, list, &text);
+    }
+    str_puts(&text, "}]}");
+    patch(l, map->begin, map->end, &text);
+}
+
 static void vary_entry(const Recipe *r, int i, const RecipeChange *c, Patches *l, RecipeVaried *out)
 {
     QConfig now = recipe_entry(r, i)->q, then;
@@ -105,11 +136,14 @@ static void vary_entry(const Recipe *r, int i, const RecipeChange *c, Patches *l
         return;
     const QSpec *was = side_of(&now, c->act), *is = side_of(&then, c->act);
     const YamlNode *map = yaml_get(yaml_get(r->entry[i].map, "qconfig"), c->act ? "act" : "weight");
-    if (is->scope != was->scope)
+    const bool trained = strcmp(is->method, "autoround") == 0;
+    if (trained)
+        train_entry(r, i, is, l);
+    if (!trained && is->scope != was->scope)
         set_value(l, map, "scope", qscope_name(is->scope));
-    if (is->symmetric != was->symmetric)
+    if (!trained && is->symmetric != was->symmetric)
         set_value(l, map, "symmetric", is->symmetric ? "true" : "false");
-    if (strcmp(is->method, was->method) != 0)
+    if (!trained && strcmp(is->method, was->method) != 0)
         set_value(l, map, "method", is->method);
     if (!out->changed++)
         snprintf(out->delta, sizeof out->delta, "%s %s %s %s -> %s %s %s", c->act ? "activations" : "weights",

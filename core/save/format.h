@@ -24,6 +24,10 @@ typedef struct SaverOps {
     /* Values of a promised tensor. NULL: the saver writes none. */
     Status (*tensor)(void *self, const SaveValues *v, Error *err);
     Status (*debug)(void *self, const SaveDebug *d, Error *err); /* NULL: it has no place for them */
+    /* What a processor found for a layer at great cost, for a run that goes on; and what a run that was stopped left (*data is
+     * the caller's, NULL: nothing). Both NULL: it keeps nothing. */
+    Status (*keep)(void *self, int layer, const void *data, size_t n, Error *err);
+    Status (*found)(void *self, int layer, void **data, size_t *n, Error *err);
     Status (*layer_done)(void *self, int layer, Error *err);     /* synced: a resumed run starts after it */
     /* What is in the target of an earlier run; NULL: the saver keeps nothing for a resume. */
     Status (*stopped)(const SaveFormat *f, const SavePlan *plan, SaveStopped *out, Error *err);

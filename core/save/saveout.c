@@ -586,6 +586,16 @@ static Status copy_floats(SaveOut *s, int layer, Error *err)
     return ST_OK;
 }
 
+static Status out_keep(void *self, int layer, const void *data, size_t n, Error *err)
+{
+    return store_keep(&((SaveOut *)self)->store, layer, data, n, err);
+}
+
+static Status out_found(void *self, int layer, void **data, size_t *n, Error *err)
+{
+    return store_kept(&((SaveOut *)self)->store, layer, data, n, err);
+}
+
 static void put_flags(const SaveOut *s, int layer, const char *key, int flag, Str *out)
 {
     const Unit *u = &s->plan->model->units[layer];
@@ -667,6 +677,8 @@ const SaverOps saveout_ops = {
     .keep_float = out_keep_float,
     .cache = out_cache,
     .tensor = save_out_tensor,
+    .keep = out_keep,
+    .found = out_found,
     .layer_done = out_layer_done,
     .stopped = out_stopped,
     .ready = out_ready,

@@ -44,6 +44,9 @@ Status store_check(const Store *s, const SaveLayout *l, const uint8_t *packed, E
 /* Bytes [at, at+n) of tensor t. */
 Status store_write(Store *s, const OutTensor *t, uint64_t at, const void *data, size_t n, Error *err);
 Status store_read(Store *s, const OutTensor *t, uint64_t at, void *data, size_t n, Error *err);
+/* A note of layer `layer` for a run that goes on, and what a stopped one left (*data is the caller's, NULL: nothing). */
+Status store_keep(const Store *s, int layer, const void *data, size_t n, Error *err);
+Status store_kept(const Store *s, int layer, void **data, size_t *n, Error *err);
 /* Everything written so far is on the disk after this. */
 Status store_sync(Store *s, Error *err);
 

@@ -18,7 +18,7 @@ enum { READY_MAX = 64 << 20 };
 
 bool store_owns(const char *name)
 {
-    static const char *const begins[] = {"part-", "out-", "doc-", STORE_READY};
+    static const char *const begins[] = {"part-", "out-", "doc-", "kept-", STORE_READY};
     for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
         if (strncmp(name, begins[i], strlen(begins[i])) == 0)
             return true;
@@ -94,6 +94,21 @@ static Status write_all(const Store *s, int fd, const char *p, size_t n, Error *
     return ST_OK;
 }
 
+/* How many of n bytes could be read. */
+static size_t read_all(int fd, char *p, size_t n)
+{
+    size_t at = 0;
+    while (at < n) {
+        ssize_t r = read(fd, p + at, n - at);
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r <= 0)
+            break;
+        at += (size_t)r;
+    }
+    return at;
+}
+
 /* A new file of the temporary folder, on the disk when this returns. */
 static Status write_new(const Store *s, const char *name, const void *data, size_t n, const StoreMode *how, Error *err)
 {
@@ -109,6 +124,38 @@ static Status write_new(const Store *s, const char *name, const void *data, size
     if (close(fd) != 0 && st == ST_OK)
         st = file_error(err, "close a file in", s->temp, errno);
     return st;
+}
+
+Status store_keep(const Store *s, int layer, const void *data, size_t n, Error *err)
+{
+    char name[32];
+    store_name("kept", layer, name);
+    return write_new(s, name, data, n, NULL, err);
+}
+
+Status store_kept(const Store *s, int layer, void **data, size_t *n, Error *err)
+{
+    char name[32];
+    struct stat st;
+    *data = NULL;
+    store_name("kept", layer, name);
+    int fd = openat(s->temp_at, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return ST_OK; /* it is found anew */
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0) {
+        *n = (size_t)st.st_size;
+        *data = mem_array(*n, 1);
+        if (!*data) {
+            close(fd);
+            return error_nomem(err, "what a stopped run found");
+        }
+        if (read_all(fd, *data, *n) != *n) {
+            free(*data);
+            *data = NULL;
+        }
+    }
+    close(fd);
+    return ST_OK;
 }
 
 Status store_put(Store *s, const char *to, const void *data, size_t n, const StoreMode *how, Error *err)

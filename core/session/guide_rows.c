@@ -96,8 +96,7 @@ const GuideRow guide_rows[] = {
     {"S3g", "weights by gptq", "INT4: rounds with the inputs' second moments. Behind ssz.", "takes longest to quantize; needs the calibration texts", 2,
      GUIDE_VARY, .change = WEIGHT(.method = "gptq")},
     {"S3h", "weights by autoround", "INT4: the best ceiling, the slowest.", "takes hours on a large model", 2, GUIDE_VARY,
-     .change = FRONT("{type: autoround_quant, strategies: [{qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, "
-                     "weight: {scope: per_channel, dtype: int4, symmetric: true, method: autoround}}, include: ['*']}]}"),
+     .change = {.types = {QT_INT4}, .symmetric = -1, .method = "autoround"},
      .processor = "autoround_quant"},
     /* ---- S4 ---- */
     {"S4a", "10 to 50 texts", "Fewer make ranges that depend on chance, more only take time. Screen 6 lists them with their lengths and languages.", "none", 3,

@@ -99,6 +99,8 @@ static void on_progress(void *ctx, const Progress *p)
 {
     Kit *k = ctx;
     char phase[40];
+    if (k->trains)
+        return;
     snprintf(phase, sizeof phase, "prior stage %d: layer %lld", k->prior_stage, (long long)p->done);
     kit_tell(k, k->prior_stage ? phase : p->phase, p->done, p->total);
 }
@@ -270,6 +272,16 @@ static void prior_told(void *ctx, const PriorAt *at)
     kit_tell(k, phase, at->done, at->of);
 }
 
+static void training_told(void *ctx, const TrainAt *at)
+{
+    Kit *k = ctx;
+    char phase[40];
+    k->trains = at->done < at->of;
+    snprintf(phase, sizeof phase, "layer %d, step %lld/%lld, loss %.3g", at->unit, (long long)at->done, (long long)at->of,
+             at->share);
+    kit_tell(k, phase, at->unit, at->units);
+}
+
 /* Texts of the prior stages that need some, from the last job where nothing changed. */
 Status kit_priors(Kit *k, const Job *j, Pipeline *p, Error *err)
 {
@@ -282,6 +294,7 @@ Status kit_priors(Kit *k, const Job *j, Pipeline *p, Error *err)
         k->npriors = j->npriors;
     }
     pipeline_watch_priors(p, prior_told, k);
+    pipeline_watch_training(p, training_told, k);
     for (int i = 0; i < k->npriors; i++) {
         bool same = k->prior[i] && dataspec_same(&k->prior_of[i], &j->prior[i]);
         if (!pipeline_prior_data(p, i))
@@ -426,7 +439,7 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
     const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
                            .threads = pool_threads(k->pool), .arith = j->opt.arith};
     const RunnerNeed n = runner_need(m, &ask);
-    const PassSize size = {k->calib->samples, ask.threads, ask.rows};
+    const PassSize size = {k->calib->samples, ask.threads, ask.rows, ask.longest};
     const JobMemory need = {.held = pipeline_bytes(k->base, &size),
                             .runner = max_u64((uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
                                               pipeline_prior_bytes(k->base, ask.threads, ask.arith)),
@@ -725,6 +738,7 @@ Status kit_run(Kit *k, Job *j, Error *err)
     k->job = j;
     k->bound = k->enough = 0;
     k->laps = k->prior_stage = 0;
+    k->trains = false;
     RETURN_IF_ERROR(begin_profile(k, j, err));
     Status st = run_of[j->view->kind](k, j, err);
     if (k->profile)

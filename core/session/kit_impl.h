@@ -38,6 +38,7 @@ struct Kit {
     bool lend;          /* no room for a copy of a stream */
     int laps;           /* through the layers, of a measurement */
     int prior_stage;    /* that runs, from 1; 0: none */
+    bool trains;        /* a layer's rounding: its passes are no progress through the layers */
 };
 
 /* What a job takes beside the process as it is, in bytes. */

@@ -172,7 +172,6 @@ has "$tmp/err" "metric 'kurtosis' scores each linear, scope 'layer' has others: 
 has "$tmp/err" "mse_layer_wise, mse_model_wise" "with what the scope has"
 exits 64 "a scheme that is none" s analyze layer --model_path $model --scheme W3A3
 has "$tmp/err" "scheme 'W3A3' is none: there are W8A8S, W8A8," "names those there are"
-exits 64 "a scheme that is only written" s analyze layer --model_path $model --scheme W4A4_DYNAMIC
 exits 64 "a recipe and a scheme" s analyze layer --model_path $model --scheme W8A8 --recipe lab_practice/default/default-w8a8-static.yaml
 exits 64 "patterns in scope attn" s analyze attn --model_path $model --pattern '*'
 has "$tmp/err" "--pattern does not go with scope attn" "are told"

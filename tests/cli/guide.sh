@@ -18,7 +18,7 @@ $2" "$1"; }
 
 exits 0 "it lists its steps" script "guide"
 has "$tmp/out" "no goal yet, o sets one: guide goal ppl=+1%" "and asks for a goal"
-has "$tmp/out" "this build does not run autoround_quant" "and says what is not built"
+has "$tmp/out" "nothing of the open recipe that this is for" "and says what is not for this recipe"
 has "$tmp/out" "next: guide run S1a" "and what comes next"
 exits 64 "nothing is open" sh -c "echo guide | '$SLIMSCOPE' --script -"
 exits 64 "no such entry" script "guide run S7"
@@ -28,8 +28,8 @@ has "$tmp/err" "guide has no 'rin': there are report, goal, run" "is told those 
 exits 64 "a skip without a reason" script "guide skip S2"
 has "$tmp/err" "why is S2 skipped?" "is asked for it"
 exits 64 "a goal that is no loss" script "guide goal bytes=+20M"
-exits 64 "a processor that is not built" script "guide run S3h"
-has "$tmp/err" "this build does not run autoround_quant" "is refused by name"
+exits 64 "a method of other weights" script "guide run S3h"
+has "$tmp/err" "nothing of the open recipe that this is for" "is refused with the reason"
 
 exits 0 "from the goal to an applied method" script "guide goal ppl=+1%" "guide run" "guide answer S1a yes 'no score published'" "guide skip S2 'engine cannot rotate'" \
     "guide evidence S1 'GPQA float 51.5'" "guide run S3" "guide --format json" "guide whatif S3a" "guide apply S3a" "guide --format json" "history" "undo" "measure"

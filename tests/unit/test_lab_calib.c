@@ -21,6 +21,7 @@ static const struct {
     {"lab_calib/mix_calib.jsonl", 32, 60, 400, 3000, "{\"inputs_pretokenized\":"},
     {"lab_calib/short_prompts.json", 12, 4, 60, 100, NULL},
     {"lab_calib/eval.jsonl", 6, 300, 2000, 5000, "{\"text\":"},
+    {"lab_calib/laos_calib.jsonl", 16, 60, 120, 1200, "{\"inputs_pretokenized\":"},
 };
 enum { SETS = sizeof sets / sizeof sets[0] };
 

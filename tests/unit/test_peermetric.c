@@ -474,7 +474,6 @@ static void a_session_keeps_the_scores_of_each_scheme(void **state)
     analyze_in(s, "attention_mse");
     double recipe = score_is(s, &metric_mse_layer_wise, SCORE_OK), heads = score_is(s, &metric_attention_mse, SCORE_OK);
     assert_int_equal(session_set_scheme(s, "W2A2", &err), ST_USAGE);
-    assert_int_equal(session_set_scheme(s, "W4A4_DYNAMIC", &err), ST_USAGE); /* nothing runs it */
     assert_true(score_is(s, &metric_mse_layer_wise, SCORE_OK) == recipe);
     ok(session_set_scheme(s, "peer", &err));
     score_is(s, &metric_mse_layer_wise, SCORE_STALE);

@@ -229,6 +229,7 @@ static const Tested archs[] = {
     {0},
 };
 static const Tested processors[] = {
+    {"autoround_quant", "test_autoround_run.c", "recorded_runs_are_reproduced"},
     {"linear_quant", "test_pipeline.c", "flow_equals_the_recorded_one"},
     {"float_sparse", "test_sink_save.c", "recorded_runs_are_reproduced"},
     {"dynamic_cache", "test_sink_save.c", "ours_remembers_every_sample_of_a_cache"},
@@ -249,6 +250,7 @@ static const Tested acts[] = {
     {"none float per_tensor sym", "test_sink_save.c", "what_is_written_gives_the_measured_error"},
     {"minmax int8 per_tensor", "test_act.c", "the_peers_calibration_is_reproduced"},
     {"minmax int8 per_token sym", "test_act.c", "tokens_have_scales_of_their_own"},
+    {"minmax int4 per_token sym", "test_act.c", "every_quantizer_stays_near_its_input"},
     {"minmax int8 pd_mix asym", "test_act.c", "the_peers_calibration_is_reproduced"},
     {"histogram int8 per_tensor", "test_act.c", "the_peers_histogram_is_reproduced"},
     {"minmax fp8_e4m3 per_token sym", "test_act.c", "tokens_have_scales_of_their_own"},
@@ -281,6 +283,10 @@ static const Tested weights[] = {
     {"w8a8s int8 per_channel sym", "test_weightrules.c", "w8a8s_leaves_outliers_outside"},
     {"admm float per_tensor sym", "test_sparse.c", "admm_is_the_recorded_one"},
     {"magnitude float per_tensor sym", "test_sparse.c", "admm_changes_least"},
+    {"autoround int8 per_channel", "test_autoround.c", "forward_is_the_recorded_one"},
+    {"autoround int4 per_channel", "test_autoround.c", "untrained_is_the_nearest"},
+    {"autoround int8 per_group", "test_autoround.c", "forward_is_the_recorded_one"},
+    {"autoround int4 per_group", "test_autoround.c", "forward_is_the_recorded_one"},
     {0},
 };
 static const Tested schemes[] = {
@@ -344,6 +350,7 @@ static const Tested exts[] = {
     {"dual_block_size", "test_weightquant.c", "dualscale_is_the_recorded_one"},
     {"fraction", "test_weightrules.c", "w8a8s_leaves_outliers_outside"},
     {"sparse_ratio", "test_sparse.c", "ends_of_the_ratio"},
+    {"scale_dtype", "test_autoround.c", "forward_is_the_recorded_one"},
     {0},
 };
 static const Tested settings[] = {

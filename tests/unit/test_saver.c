@@ -59,6 +59,8 @@ static const Case cases[] = {
     {"mxfp8", ASCEND, 4, 0, NEVER, NULL},
     {"w4a8_mxfp", ASCEND, 4, 0, NEVER, NULL},
     {"w4a4_mxfp4", ASCEND, 4, 0, NEVER, NULL},
+    {"w4a4_autoround_mixed", ASCEND, 4, 0, NEVER, NULL},
+    {"w4a4_pergroup_autoround", ASCEND, 4, 0, NEVER, NULL},
     {"c8_fp16", ASCEND, 4, 0, NEVER, NULL},
     {"c8_only_bf16", ASCEND, 4, 0, NEVER, NULL},
     {"c8_only_bf16_lastsample", ASCEND, 4, 0, NEVER, NULL},

@@ -43,8 +43,8 @@ static void pairs_find_their_names(void **state)
         {QT_INT8, QS_PER_TOKEN, 1, QT_INT8, QS_PER_GROUP, -1, "W8A8_DYNAMIC", true},
         {QT_INT8, QS_PD_MIX, 0, QT_INT8, QS_PER_CHANNEL, 1, "W8A8_MIX", true},
         {QT_INT8, QS_PER_TOKEN, 1, QT_INT4, QS_PER_CHANNEL, 1, "W4A8_DYNAMIC", true},
-        {QT_INT4, QS_PER_TOKEN, 1, QT_INT4, QS_PER_CHANNEL, -1, "W4A4_DYNAMIC", false},
-        {QT_INT4, QS_PER_TOKEN, 1, QT_INT4, QS_PER_GROUP, -1, "W4A4_DYNAMIC", false},
+        {QT_INT4, QS_PER_TOKEN, 1, QT_INT4, QS_PER_CHANNEL, -1, "W4A4_DYNAMIC", true},
+        {QT_INT4, QS_PER_TOKEN, 1, QT_INT4, QS_PER_GROUP, -1, "W4A4_DYNAMIC", true},
         {QT_FLOAT, QS_PER_TENSOR, 1, QT_INT8, QS_PER_CHANNEL, -1, "W8A16", true},
         {QT_FLOAT, QS_PER_TENSOR, 1, QT_INT8, QS_PER_GROUP, -1, "W8A16", true},
         {QT_FLOAT, QS_PER_TENSOR, 1, QT_INT4, QS_PER_GROUP, -1, "W4A16", true},
@@ -292,8 +292,9 @@ static void keys_are_told_apart(void **state)
             assert_true(strcmp(k->key, f->key) != 0 && k->at != f->at);
     }
     assert_int_equal(n, EXT_COUNT);
+    assert_int_equal(ext_word("a bb c", "c"), 2);
     assert_true(ext_reads(&ext_fields[0], "ssz") && ext_reads(&ext_fields[0], "autoround"));
-    assert_false(ext_reads(&ext_fields[0], "s") || ext_reads(&ext_fields[0], "round") || ext_reads(&ext_fields[0], ""));
+    assert_false(ext_word("a bb c", "b") >= 0 || ext_reads(&ext_fields[0], "s") || ext_reads(&ext_fields[0], "round") || ext_reads(&ext_fields[0], ""));
 }
 
 int main(void)
