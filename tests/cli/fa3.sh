@@ -59,6 +59,20 @@ recipe ascendv1_saver ""
 exits 65 "keys that are values" quant "" tests/golden/models/deepseek_v4/fp32
 has "$tmp/err" "'layers.0.attn': fa3_quant is not applicable" "says why"
 
+
+# ---- what engines of single families read ----
+w4="{type: linear_quant, qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, weight: {scope: per_channel, dtype: int4, symmetric: true, method: minmax}}, include: ['*experts*']}"
+# family NAME SCOPE
+family() {
+    printf 'apiversion: modelslim_v1\nspec:\n  dataset: %s\n  process: [{type: fa3_quant, qconfig: {dtype: int8, scope: %s, symmetric: true, method: minmax}}, %s]\n  save: [{type: ascendv1_saver}]\n' "$tmp/ids.jsonl" $2 "$w4" >"$tmp/r.yaml"
+    quant "" tests/golden/models/$1/fp32
+    grep -ho '"mla_quantize.*\|"indexer_quant.*' "$tmp/to/config.json" "$tmp/to/quant_model_description.json" | tr -d '," '
+}
+is "$(family deepseek_v3 per_head)" "mla_quantize:w8a8" "scales of heads in config.json"
+is "$(family deepseek_v3 per_token)" "mla_quantize:w8a8_dynamic" "scales of tokens"
+is "$(family deepseek_v32 per_token)" "indexer_quant_type:INT8_DYNAMIC" "and of an indexer, in the description"
+is "$(family deepseek_v32 per_head)" "" "not with scales of heads"
+
 # ---- refused before anything runs ----
 recipe compressed_tensors ""
 exits 65 "compressed_tensors" quant
