@@ -184,6 +184,52 @@ static Status product(Pass *ps, LinearRun *l, const LinearBack *a, Error *err)
     return st;
 }
 
+/* ---- the low-rank branch ---- */
+
+typedef struct BranchBack {
+    const LinearRun *l;
+    const LinearBack *a;
+    const Pass *ps;
+    const GemmOps *gemm;
+    float *t; /* [rows][groups][rank] g l2 */
+} BranchBack;
+
+/* dx += (g l2) l1 of some rows. */
+static void branch_task(void *ctx, int64_t index, int worker)
+{
+    const BranchBack *d = ctx;
+    const LinearBack *a = d->a;
+    const LowRank *low = d->l->low;
+    int64_t groups = max_i64(d->l->lin->groups, 1), part = low->out / groups;
+    int64_t r0 = index * PASS_TILE, rows = pass_tile_end(index, a->rows) - r0;
+    for (int64_t g = 0; g < groups; g++) {
+        float *t = d->t + (r0 * groups + g) * low->rank;
+        GemmArgs first = {.m = rows, .n = low->rank, .k = part, .x = a->g + r0 * a->ldg + g * part, .ldx = a->ldg,
+                          .w = low->l2 + g * part * low->rank, .ldw = low->rank, .w_by_k = true, .y = t, .ldy = groups * low->rank};
+        GemmArgs then = {.m = rows, .n = low->in, .k = low->rank, .x = t, .ldx = groups * low->rank, .w = low->l1, .ldw = low->in,
+                         .w_by_k = true, .y = a->dx + r0 * a->lddx + g * low->in, .ldy = a->lddx, .beta = 1};
+        d->gemm->tile(&first, d->ps->r->worker[worker].gemm);
+        d->gemm->tile(&then, d->ps->r->worker[worker].gemm);
+    }
+}
+
+/* Its input is the linear's, before any form: a hook's gradient is of the weight alone. */
+static Status add_branch(Pass *ps, const LinearRun *l, const LinearBack *a, Error *err)
+{
+    BranchBack d = {.l = l, .a = a, .ps = ps, .gemm = ops_gemms(&ps->ops)};
+    WorkerNeed need = {.gemm = 0};
+    worker_need_gemm(&need, d.gemm, PASS_TILE, l->low->rank, l->low->out);
+    worker_need_gemm(&need, d.gemm, PASS_TILE, l->low->in, l->low->rank);
+    d.t = mem_array((size_t)(a->rows * max_i64(l->lin->groups, 1) * l->low->rank), sizeof *d.t);
+    if (!d.t)
+        return error_nomem(err, l->lin->name);
+    Status st = workers_reserve(ps->r, &need, err);
+    if (st == ST_OK)
+        st = pass_tiles(ps, PHASE_LINEAR, branch_task, &d, a->rows, err);
+    free(d.t);
+    return st;
+}
+
 /* ---- what is done to the input ---- */
 
 typedef struct EditBack {
@@ -284,6 +330,8 @@ Status grad_linear(Pass *ps, LinearRun *l, const LinearBack *a, Error *err)
                               .row0 = ps->row0, .rows = a->rows, .dx = a->dx, .lddx = a->lddx};
         RETURN_IF_ERROR(h->linear(h->self, &g, err));
     }
+    if (l->low)
+        RETURN_IF_ERROR(add_branch(ps, l, a, err));
     return l->inputs ? unedit(ps, l, a, err) : ST_OK;
 }
 

@@ -461,6 +461,50 @@ static void neither_threads_nor_chunks_change_a_byte(void **state)
     }
 }
 
+/* A part of every weight that runs beside it changes nothing: the gradients are those of the model as it was. */
+static void branches_have_gradients(void **state)
+{
+    (void)state;
+    static const char *const some[] = {"qwen3", "mixtral", "deepseek_v2", "gemma2"};
+    for (size_t k = 0; k < sizeof some / sizeof *some; k++) {
+        char dir[128];
+        Point p;
+        Overlay *o;
+        Runner *r;
+        Stream want, got;
+        Error e = {0};
+        snprintf(dir, sizeof dir, "tests/golden/models/%s/fp32", some[k]);
+        point_open(&p, dir);
+        assert_int_equal(overlay_new(&o, p.b.m, &e), ST_OK);
+        for (int64_t i = 0; i < p.b.m->nlinears; i++) {
+            const Linear *l = &p.b.m->linears[i];
+            LowRank *low;
+            float *l1 = malloc((size_t)(2 * l->in) * sizeof *l1), *l2 = malloc((size_t)(2 * l->out) * sizeof *l2);
+            assert_true(l1 && l2);
+            fill(l1, 2 * l->in, 0.1f, (uint32_t)i + 1);
+            fill(l2, 2 * l->out, 0.5f, (uint32_t)i + 2);
+            assert_int_equal(lowrank_new(&low, l->out, l->in, 2, l1, l2, DT_F32, &e), ST_OK);
+            assert_int_equal(overlay_low_rank(o, i, low, low, &e), ST_OK);
+            lowrank_free(low);
+        }
+        const RunnerOptions opt = {.pool = runner_pool(p.b.r), .arith = ARITH_FP32, .overlay = o};
+        assert_int_equal(runner_new(&r, p.b.m, &opt, &e), ST_OK);
+        Runner *plain = p.b.r;
+        gradient(&p, 0, -1, NULL, NULL, &want);
+        p.b.r = r;
+        gradient(&p, 0, -1, NULL, NULL, &got);
+        p.b.r = plain;
+        double worst = test_worst(want.data, got.data, values(&want));
+        if (!(worst < 2e-4))
+            fail_msg("%s: off by %g of the largest", some[k], worst);
+        stream_fini(&want);
+        stream_fini(&got);
+        runner_free(r);
+        overlay_free(o);
+        point_close(&p);
+    }
+}
+
 static void nan_stays_in_its_text(void **state)
 {
     (void)state;
@@ -492,6 +536,7 @@ int main(void)
         cmocka_unit_test(pairs_are_gradients_of_weights),
         cmocka_unit_test(forms_are_taken_as_they_stand),
         cmocka_unit_test(neither_threads_nor_chunks_change_a_byte),
+        cmocka_unit_test(branches_have_gradients),
         cmocka_unit_test(nan_stays_in_its_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
