@@ -25,14 +25,24 @@ static const char *const ranks_own[] = {
     "W4A8_DYNAMIC", "W4A8_MXFP", "W4A4_DYNAMIC", "W4A4_MXFP4", "W4A4_MXFP4_DUALSCALE", NULL,
 };
 
-/* Ours: a low-rank branch counts as its linear's scheme does, and a little more than that without one. */
-static int rank_of(bool peer, const char *label)
+static int place_of(const char *const *ranks, const char *label)
 {
-    const char *const *ranks = peer ? ranks_peer : ranks_own, *name = peer ? label : scheme_of_label(label);
     for (int i = 0; ranks[i]; i++)
-        if (strcmp(ranks[i], name) == 0)
-            return 2 * i + (strcmp(name, label) != 0);
+        if (strcmp(ranks[i], label) == 0)
+            return i;
     return -1;
+}
+
+/* Ours: a linear with a low-rank branch counts as its scheme does, and a little more than without. The peer's counts without,
+ * but for the one label that its list has. *label: what it counts as. */
+static int rank_of(bool peer, const char **label)
+{
+    const char *name = scheme_of_label(*label);
+    bool branch = strcmp(name, *label) != 0;
+    int at = place_of(peer ? ranks_peer : ranks_own, peer && place_of(ranks_peer, *label) >= 0 ? *label : name);
+    if (peer && place_of(ranks_peer, *label) < 0)
+        *label = name;
+    return at < 0 ? at : 2 * at + (branch && !peer);
 }
 
 static const char *model_type_of(const SaveOut *s)
@@ -46,7 +56,7 @@ static const char *model_type_of(const SaveOut *s)
             label = save_quantized(s, it->linear) ? save_label(s->plan, it->linear) : "FLOAT";
         else if (it->head)
             label = "FLOAT";
-        int r = label ? rank_of(s->plan->peer, label) : -1;
+        int r = label ? rank_of(s->plan->peer, &label) : -1;
         type = r > best ? label : type;
         best = r > best ? r : best;
     }

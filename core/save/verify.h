@@ -7,7 +7,7 @@
 /* Reads an output again, from the files alone, and compares it with the model it was made from: `quant --verify`. */
 typedef struct VerifyRow {
     int64_t linear;
-    char label[24];      /* as the output calls it; "FLOAT" when its bytes are the model's */
+    char label[32];      /* as the output calls it; "FLOAT" when its bytes are the model's */
     double error;        /* ‖W − Ŵ‖ / ‖W‖ (Frobenius); NaN when it could not be read or W is all 0 and Ŵ is not */
 } VerifyRow;
 
