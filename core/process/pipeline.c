@@ -136,7 +136,7 @@ static void list_passes(Plan *p, bool peer, bool kept)
         }
         pass->n = at - pass->first;
         pass->data = steps_forward(p, pass->first, pass->n, -1);
-        if (peer && (p->steps[at - 1].row->needs & PROCESSOR_AGAIN)) /* its own second forward, whatever comes behind it */
+        if (peer && at > 0 && (p->steps[at - 1].row->needs & PROCESSOR_AGAIN)) /* its own second forward, whatever comes behind it */
             p->passes[p->npasses++] = (PlanPass){.first = at, .data = true};
     } while (at < p->nsteps);
     if (!peer && at > 0 && ends_pass(&p->steps[at - 1]))

@@ -111,4 +111,5 @@ recipe ascendv1_saver ", qconfig: $(block mxfp4)"
 is "$(python3 -c 'import json, sys
 a, b = (json.load(open(f))["kl"]["mean"] for f in sys.argv[1:])
 print(0 < a < b)' "$tmp/m1" "$tmp/m2")" True "measured: more with fewer bits"
+exits 0 "measured as the original computes" s measure --model_path $model --recipe "$tmp/r.yaml" --calib_dataset "$tmp/ids.jsonl" --eval "$tmp/ids.jsonl" --compat peer
 finish
