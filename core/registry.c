@@ -46,8 +46,9 @@ ARCHES(DECLARE_ARCH)
 const Arch *const arch_table[] = {ARCHES(ADDRESS) NULL};
 
 #define METRICS(ROW)                                                                              \
-    ROW(metric_block_error) ROW(metric_alone) ROW(metric_alone_linear) ROW(metric_alone_block)    \
-    ROW(metric_alone_exact) ROW(metric_alone_attention) ROW(metric_alone_cache)                   \
+    ROW(metric_block_error) ROW(metric_fisher) ROW(metric_alone) ROW(metric_alone_linear)         \
+    ROW(metric_alone_block) ROW(metric_alone_exact) ROW(metric_alone_attention)                   \
+    ROW(metric_alone_cache)                                                                       \
     ROW(metric_kurtosis) ROW(metric_std) ROW(metric_quantile)                                     \
     ROW(metric_local_error) ROW(metric_mse_layer_wise) ROW(metric_mse_model_wise)                 \
     ROW(metric_attention_mse) ROW(metric_act_outliers) ROW(metric_output_outliers)                \

@@ -120,7 +120,7 @@ const Command command_set = {
     .name = "set",
     .args = "KEY=VALUE...",
     .summary = "Set how runs compute and how the workbench speaks.",
-    .help = "Keys: threads, mem, max-samples, seq-len, ctx, eval-tokens, tokens, seed, dtype-sim, compat, runtime, budget, "
+    .help = "Keys: threads, mem, max-samples, seq-len, ctx, eval-tokens, tokens, labels, seed, dtype-sim, compat, runtime, budget, "
             "session-cap, profile, lang, color. budget (+20M above the recipe, 300M, 5.2bits a weight, none) is what the set is held "
             "against. session-cap (2G, 0 for none) is what all sessions may take together. runtime (" RUNTIME_WORDS "|none) is the engine that shall load what is "
             "written: what breaks a rule of it is an error. It changes no number. lang (auto|en|zh) is the language of the "

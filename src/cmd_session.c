@@ -139,9 +139,9 @@ static Status session_report(Session *s, Str *out, Error *err)
     put_begin(s, out);
     str_printf(out, "# model %s: %d layers, %lld linears, %lld values\n# fingerprint %s\n", m->cfg.model_type, m->cfg.layers,
                (long long)m->nlinears, (long long)m->params, m->fingerprint);
-    str_printf(out, "# threads %d, mem %llu, max-samples %d, seq-len %lld, ctx %lld, eval-tokens %lld, tokens %lld, seed %llu, %s%s\n",
+    str_printf(out, "# threads %d, mem %llu, max-samples %d, seq-len %lld, ctx %lld, eval-tokens %lld, tokens %lld, labels %s, seed %llu, %s%s\n",
                o->threads, (unsigned long long)o->mem, o->max_samples, (long long)o->seq_len, (long long)o->ctx,
-               (long long)o->eval_tokens, (long long)o->tokens, (unsigned long long)o->seed, arith_name(o->arith),
+               (long long)o->eval_tokens, (long long)o->tokens, o->data_labels ? "data" : "model", (unsigned long long)o->seed, arith_name(o->arith),
                o->peer ? ", compat peer" : "");
     put_jobs(s, out);
     put_measurements(s, out);

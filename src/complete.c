@@ -267,6 +267,11 @@ static void now_probe(const SessionOptions *o, Str *out)
     now_count(out, o->tokens, "its own number");
 }
 
+static void now_labels(const SessionOptions *o, Str *out)
+{
+    str_puts(out, o->data_labels ? "data" : "model");
+}
+
 static void now_lang(const SessionOptions *o, Str *out)
 {
     (void)o;
@@ -291,7 +296,8 @@ static const struct {
     {"seq-len", "cut texts to N tokens", NULL, now_seq_len, NULL},
     {"ctx", "tokens of an evaluation window", NULL, now_ctx, NULL},
     {"eval-tokens", "evaluation tokens of a measurement, 0 for all", NULL, now_tokens, NULL},
-    {"tokens", "tokens that alone, block_error and errors of outputs take, 0 for their own number", NULL, now_probe, NULL},
+    {"tokens", "tokens that alone, block_error, fisher and errors of outputs take, 0 for their own number", NULL, now_probe, NULL},
+    {"labels", "whose next tokens fisher's gradients are of: drawn from the model, or the texts'", "model|data", now_labels, NULL},
     {"dtype-sim", "arithmetic", ARITH_WORDS, now_arith, arith_means},
     {"compat", "whose quantization", "peer|none", now_compat, NULL},
     {"seed", "random seed", NULL, now_seed, NULL},

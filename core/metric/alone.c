@@ -229,11 +229,7 @@ static Status make_levels(AlonePass *a, Error *err)
     if (!a->config || !a->level)
         return error_nomem(err, "the levels of a sweep");
     for (int k = 0; k < p->nlevels; k++) {
-        a->config[k] = p->levels[k];
-        a->level[k] = quant_level(&a->config[k]);
-        if (!a->level[k].weight || !a->level[k].weight->prepare)
-            continue;
-        snprintf(a->config[k].weight.method, sizeof a->config[k].weight.method, "minmax");
+        a->config[k] = level_without_data(&p->levels[k]);
         a->level[k] = quant_level(&a->config[k]);
     }
     a->opt = (FormsOptions){.levels = a->level, .peer = p->peer, .weight = T, .overlay = p->overlay, .read = leveled_read,
@@ -247,67 +243,23 @@ static int level_of(const AlonePass *a, const AloneUnit *u, int64_t linear)
     return u->at ? u->at : a->p->level[linear];
 }
 
-/* Whether a level has a range that is to be found by calibration. */
-static bool needs_range(const AlonePass *a, int level)
-{
-    return level && a->level[level - 1].runs && a->level[level - 1].act->observer;
-}
-
-/* That of a linear at such a level, among these scores. */
-static const UnitSlot *range_of(const AlonePass *a, const Scores *s, int64_t linear, int level)
-{
-    const QConfig *q = &a->p->levels[level - 1];
-    return scores_unit_at(s, &metric_input_range, linear, scores_level_all(a->p->m, SCOPE_LINEAR, linear, q));
-}
-
-static Status keep_ranges(void *ctx, const PassStep *step, Error *err)
-{
-    AlonePass *a = ctx;
-    for (int64_t i = 0; i < step->nscore; i++)
-        RETURN_IF_ERROR(scores_put(&a->ranges, step->score[i].metric, &step->score[i].s, err));
-    const PassStep mine = {.done = a->done, .total = a->total, .news = true, .score = step->score, .nscore = step->nscore};
-    return a->sink->step(a->sink->ctx, &mine, err);
-}
-
-/* Every range that the sweep needs: those that an earlier pass found, else by a float pass of its own. */
+/* Every range that the sweep needs. */
 static Status find_ranges(AlonePass *a, Error *err)
 {
-    static const Metric *const wanted[] = {&metric_input_range, NULL};
-    bool missing = false;
-    RETURN_IF_ERROR(scores_init(&a->ranges, a->p->m, err));
-    if (a->known) {
-        a->ranges.origin = a->known->origin;
-        for (int64_t i = 0; i < a->p->m->nlinears; i++)
-            for (int k = 1; k <= a->p->nlevels; k++) {
-                const UnitSlot *u = needs_range(a, k) ? range_of(a, a->known, i, k) : NULL;
-                if (!u)
-                    continue;
-                const UnitScore full = scores_unit_full(u, &metric_input_range, i);
-                RETURN_IF_ERROR(scores_put(&a->ranges, &metric_input_range, &full, err));
-            }
-    }
+    int64_t n = a->p->m->nlinears;
+    bool *wanted = mem_zarray((size_t)n * (size_t)a->p->nlevels + 1, sizeof *wanted);
+    if (!wanted)
+        return error_nomem(err, "the levels of a sweep");
     for (int64_t k = 0; k < a->n; k++) {
         int64_t from, to;
         unit_span(a, a->unit[k].unit, &from, &to);
-        for (int64_t i = from; i < to; i++) {
-            int level = level_of(a, &a->unit[k], i);
-            missing = missing || (unit_takes(a, a->unit[k].unit, i) && needs_range(a, level) &&
-                                  a->p->m->linears[i].expert < 0 && !range_of(a, &a->ranges, i, level));
-        }
+        for (int64_t i = from; i < to; i++)
+            if (unit_takes(a, a->unit[k].unit, i) && level_of(a, &a->unit[k], i))
+                wanted[(int64_t)(level_of(a, &a->unit[k], i) - 1) * n + i] = true;
     }
-    if (!missing)
-        return ST_OK;
-    PassPlan p = *a->p;
-    p.pass = metric_input_range.pass;
-    p.metrics = wanted;
-    p.first = 0;
-    p.h = NULL;
-    p.ranks = NULL;
-    PassDivision d;
-    Status st = pass_divide(&d, &p, alone_dist(a), err);
-    if (st == ST_OK)
-        st = pass_run_divided(&d, a->r, &(PassSink){keep_ranges, a}, err);
-    pass_divide_end(&d);
+    a->ranges = (RangeSet){.r = a->r, .p = a->p, .level = a->level, .done = a->done, .total = a->total, .sink = a->sink};
+    Status st = ranges_find(&a->ranges, wanted, err);
+    free(wanted);
     return st;
 }
 
@@ -347,12 +299,7 @@ static Status layer_part(AlonePass *a, const AloneUnit *u, int layer, LayerForms
         free(opt);
         return st;
     }
-    for (int64_t i = 0; i < l->count; i++) {
-        int64_t lin = l->first + i;
-        const UnitSlot *s = needs_range(a, u->level[lin]) ? range_of(a, &a->ranges, lin, u->level[lin]) : NULL;
-        if (s)
-            layer_forms_recall(forms, i, &a->types, (float)s->s.part[0], (float)s->s.part[1]);
-    }
+    ranges_recall(&a->ranges, forms, u->level, &a->types);
     RETURN_IF_ERROR(layer_forms_stage(forms, 0, FORM_FIXED, &a->types, err));
     *v = (Variant){.forms = forms->table, .sdpa = a->p->peer};
     return ST_OK;
@@ -617,7 +564,7 @@ static void end(AlonePass *a)
         a->kind->close(a);
     predicted_fini(&a->predicted);
     logit_rows_fini(&a->plain);
-    scores_fini(&a->ranges);
+    scores_fini(&a->ranges.found);
     free(a->own_start);
     free(a->own_ids);
     free(a->digest);

@@ -5,6 +5,7 @@
 #include "measure/predicted.h"
 #include "measure/shiftpass.h"
 #include "metric/leveled.h"
+#include "metric/ranges.h"
 #include "metric/rows.h"
 #include "quant/headquant.h"
 
@@ -65,7 +66,7 @@ typedef struct AlonePass {
     QuantLevel *level;        /* [nlevels] */
     FormsOptions opt;
     FormTypes types;
-    Scores ranges;            /* of inputs, as found here */
+    RangeSet ranges;          /* of inputs, where a level needs them */
     HeadQuant *heads;         /* [layers] of attentions */
     const Scores *known;
     AloneUnit *unit;          /* [n] in order */

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "metric/ranges.h"
 
 Status leveled_read(void *runner, int64_t linear, float *w, Error *err)
 {
@@ -26,30 +27,46 @@ static bool seen_before(const PassPlan *p, int k)
     return false;
 }
 
-static Status add_level(LeveledSet *s, Runner *r, const PassPlan *p, const QConfig *q, Error *err)
+static Status add_level(LeveledSet *s, Runner *r, const PassPlan *p, int k, Error *err)
 {
     Leveled *l = &s->of[s->n++];
-    *l = (Leveled){.q = q, .level = quant_level(q), .at = mem_zarray((size_t)s->m->nlinears + 1, sizeof *l->at)};
+    *l = (Leveled){.q = &p->levels[k], .number = k + 1, .at = mem_zarray((size_t)s->m->nlinears + 1, sizeof *l->at)};
     if (!l->at)
         return error_nomem(err, "the levels of a pass");
     for (int64_t i = 0; i < s->m->nlinears; i++)
-        l->at[i] = l->level.runs && qweight_check(&q->weight, s->m->linears[i].out, s->m->linears[i].in, NULL) == ST_OK;
-    l->opt = (FormsOptions){.levels = &l->level, .level = l->at, .peer = p->peer, .weight = s->types.inner, .overlay = p->overlay,
+        if (s->level[k].runs && qweight_check(&s->config[k].weight, s->m->linears[i].out, s->m->linears[i].in, NULL) == ST_OK)
+            l->at[i] = (int16_t)l->number;
+    l->opt = (FormsOptions){.levels = s->level, .level = l->at, .peer = p->peer, .weight = s->types.inner, .overlay = p->overlay,
                             .read = leveled_read, .ctx = r, .pool = runner_pool(r), .cancel = runner_cancel(r)};
     return ST_OK;
 }
 
-Status leveled_init(LeveledSet *s, Runner *r, const PassPlan *p, Error *err)
+static Status make_levels(LeveledSet *s, Runner *r, const PassPlan *p, bool without_data, Error *err)
 {
     DType T = arith_dtype(runner_arith(r), p->m->cfg.dtype);
-    *s = (LeveledSet){.m = p->m, .of = mem_zarray((size_t)p->nlevels + 1, sizeof *s->of), .types = {T, T, T}};
-    Status st = s->of ? ST_OK : error_nomem(err, "the levels of a pass");
-    for (int k = 0; st == ST_OK && k < p->nlevels; k++)
+    size_t n = (size_t)p->nlevels + 1;
+    *s = (LeveledSet){.m = p->m, .of = mem_zarray(n, sizeof *s->of), .config = mem_zarray(n, sizeof *s->config),
+                      .level = mem_zarray(n, sizeof *s->level), .types = {T, T, T}};
+    Status st = s->of && s->config && s->level ? ST_OK : error_nomem(err, "the levels of a pass");
+    for (int k = 0; st == ST_OK && k < p->nlevels; k++) {
+        s->config[k] = without_data ? level_without_data(&p->levels[k]) : p->levels[k];
+        s->level[k] = quant_level(&s->config[k]);
         if (!seen_before(p, k))
-            st = add_level(s, r, p, &p->levels[k], err);
+            st = add_level(s, r, p, k, err);
+    }
     if (st != ST_OK)
         leveled_fini(s);
     return st;
+}
+
+Status leveled_init(LeveledSet *s, Runner *r, const PassPlan *p, Error *err)
+{
+    return make_levels(s, r, p, false, err);
+}
+
+Status leveled_init_without_data(LeveledSet *s, Runner *r, const PassPlan *p, Error *err)
+{
+    return make_levels(s, r, p, true, err);
 }
 
 void leveled_fini(LeveledSet *s)
@@ -57,13 +74,15 @@ void leveled_fini(LeveledSet *s)
     for (int k = 0; k < s->n; k++)
         free(s->of[k].at);
     free(s->of);
+    free(s->config);
+    free(s->level);
     *s = (LeveledSet){0};
 }
 
 const char *leveled_refuses(const LeveledSet *s, const Leveled *l, MetricScope scope, int64_t unit)
 {
     int64_t from, to;
-    if (!l->level.runs)
+    if (!s->level[l->number - 1].runs)
         return "this build can't run the level";
     scope_linears(s->m, scope, unit, &from, &to);
     for (int64_t i = from; i < to; i++)

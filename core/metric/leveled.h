@@ -8,8 +8,8 @@
 
 typedef struct Leveled {
     const QConfig *q;
-    QuantLevel level;      /* the one that `at` names */
-    int16_t *at;           /* [nlinears] 1 where the level fits the linear's shape and this build runs it, else 0 */
+    int number;            /* the plan's, from 1 on */
+    int16_t *at;           /* [nlinears] the number where the level fits the linear's shape and this build runs it, else 0 */
     FormsOptions opt;      /* of layer_forms_init */
 } Leveled;
 
@@ -17,11 +17,15 @@ typedef struct LeveledSet {
     const Model *m;
     Leveled *of;           /* [n] */
     int n;                 /* levels that differ */
+    QConfig *config;       /* [the plan's] as they run */
+    QuantLevel *level;     /* [the plan's] */
     FormTypes types;       /* of every pass */
 } LeveledSet;
 
 /* Of the plan's levels, each kind once. The runner reads weights and must outlive it. */
 Status leveled_init(LeveledSet *s, Runner *r, const PassPlan *p, Error *err);
+/* The same, each as level_without_data (metric/ranges.h). */
+Status leveled_init_without_data(LeveledSet *s, Runner *r, const PassPlan *p, Error *err);
 void leveled_fini(LeveledSet *s);
 /* FormsOptions.read with a Runner. */
 Status leveled_read(void *runner, int64_t linear, float *w, Error *err);

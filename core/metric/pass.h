@@ -42,6 +42,7 @@ typedef struct PassPlan {
     const TokenSet *eval;                /* MetricPass.eval */
     const PassSets *sets;                /* of pass_together: its units */
     int64_t probe;                       /* tokens that a pass over few of them takes, 0: its own number */
+    bool data_labels;                    /* gradients are of the texts' next tokens, not of tokens drawn from the model */
 } PassPlan;
 
 /* One metric's value of one unit. */

@@ -60,9 +60,10 @@ void entry_open(Session *s)
     str_json(&b, s->model->fingerprint);
     str_printf(&b,
                ",\"arith\":\"%s\",\"peer\":%s,\"max_samples\":%d,\"seq_len\":%lld,\"ctx\":%lld,\"eval_tokens\":%lld,"
-               "\"tokens\":%lld,\"seed\":%llu}",
+               "\"tokens\":%lld,\"data_labels\":%s,\"seed\":%llu}",
                arith_name(s->opt.arith), s->opt.peer ? "true" : "false", s->opt.max_samples, (long long)s->opt.seq_len,
-               (long long)s->opt.ctx, (long long)s->opt.eval_tokens, (long long)s->opt.tokens, (unsigned long long)s->opt.seed);
+               (long long)s->opt.ctx, (long long)s->opt.eval_tokens, (long long)s->opt.tokens,
+               s->opt.data_labels ? "true" : "false", (unsigned long long)s->opt.seed);
     put(s, &b, true);
 }
 

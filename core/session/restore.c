@@ -63,6 +63,7 @@ static Status open_options(Session *s, const cJSON *o, Error *err)
     s->opt.ctx = whole_in(o, "ctx", 2, INT64_MAX, 512);
     s->opt.eval_tokens = whole_in(o, "eval_tokens", 0, INT64_MAX, 1024);
     s->opt.tokens = whole_in(o, "tokens", 0, INT64_MAX, 0);
+    s->opt.data_labels = cJSON_IsTrue(json_get(o, "data_labels"));
     s->opt.seed = (uint64_t)whole_in(o, "seed", 0, INT64_MAX, 42);
     snprintf(s->recorded, sizeof s->recorded, "%s", print);
     return ST_OK;

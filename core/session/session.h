@@ -37,6 +37,7 @@ typedef struct SessionOptions {
     int64_t ctx;             /* evaluation window, default 512 */
     int64_t eval_tokens;     /* default 1024; --full: 0 */
     int64_t tokens;          /* of analyses that take few: alone; 0: their own number */
+    bool data_labels;        /* gradients are of the texts' next tokens, not of tokens drawn from the model */
     uint64_t seed;           /* default 42 */
     const char *state_dir;   /* where sessions live; NULL: nothing is written (one-shot commands) */
     const char *cache_dir;   /* NULL: RAM only */

@@ -116,6 +116,14 @@ static Status set_seed(SessionOptions *o, const char *v, Error *err)
     return ST_OK;
 }
 
+static Status set_labels(SessionOptions *o, const char *v, Error *err)
+{
+    if (strcmp(v, "model") != 0 && strcmp(v, "data") != 0)
+        return error_set(err, ST_USAGE, "labels is model or data, not '%s'", v);
+    o->data_labels = strcmp(v, "data") == 0;
+    return ST_OK;
+}
+
 static Status set_runtime(SessionOptions *o, const char *v, Error *err)
 {
     const Runtime *r = runtime_find(v);
@@ -153,6 +161,7 @@ const Setting setting_table[] = {
     {"ctx", set_ctx, false},
     {"eval-tokens", set_eval_tokens, false},
     {"tokens", set_tokens, false},
+    {"labels", set_labels, false},
     {"dtype-sim", set_dtype_sim, false},
     {"compat", set_compat, false},
     {"seed", set_seed, false},

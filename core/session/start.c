@@ -244,7 +244,8 @@ static Status make_plan(Session *s, const MetricPass *pass, Job *j, Error *err)
 {
     RETURN_IF_ERROR(job_take_scheme(s, pass, j, err));
     j->plan = (PassPlan){.m = s->model, .pass = pass, .metrics = j->metrics, .selected = j->selected, .levels = j->levels,
-                         .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer, .seed = j->opt.seed, .probe = j->opt.tokens};
+                         .nlevels = j->nlevels, .level = j->level, .peer = j->opt.peer, .seed = j->opt.seed, .probe = j->opt.tokens,
+                         .data_labels = j->opt.data_labels};
     for (int i = 0; j->metrics[i]; i++)
         j->plan.needs |= j->metrics[i]->needs;
     j->view->total = pass->stream ? pass->steps(&j->plan) : 0; /* others know it with the tokens */

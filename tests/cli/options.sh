@@ -128,6 +128,7 @@ row analyze recipe "Scheme: W8A8_DYNAMIC" "" layer --recipe "$R" $c
 row analyze metrics "kurtosis method" "" --metrics kurtosis $c
 row analyze calib_dataset "std method" "" $c
 row analyze tokens '"tokens":9' x --metrics alone --tokens 9 --format json $c
+row analyze labels '"labels":1' both --metrics fisher --labels data --format json $c
 row analyze topk "Top 1 most sensitive" x --topk 1 $c
 row analyze format '"metric":"std"' xml --format json $c
 row analyze out "FILE:$tmp/ranking" "" --out "$tmp/ranking" $c

@@ -553,6 +553,7 @@ static void every_setting_is_kept(void **state)
         {"ctx", "96", "1", MEMBER(ctx), 96},
         {"eval-tokens", "200", "", MEMBER(eval_tokens), 200},
         {"tokens", "77", "", MEMBER(tokens), 77},
+        {"labels", "data", "both", MEMBER(data_labels), true},
         {"dtype-sim", "exact", "bf16", MEMBER(arith), ARITH_EXACT},
         {"compat", "peer", "any", MEMBER(peer), true},
         {"seed", "11", "1.5", MEMBER(seed), 11},
