@@ -294,7 +294,7 @@ static Status verify_linear(Output *o, const SaveItem *it, Error *err)
     const Checkpoint *c;
     const TensorInfo *t = find(o, name, &c);
     bool raw = t && dtype_plain(t->dtype);
-    snprintf(row->label, sizeof row->label, "%.23s", o->described ? at >= 0 ? o->label[at] : "?" : raw ? "FLOAT" : "INT8");
+    snprintf(row->label, sizeof row->label, "%.31s", o->described ? at >= 0 ? o->label[at] : "?" : raw ? "FLOAT" : "INT8");
     if (!t) {
         problem(o, "'%s' is missing", name);
         row->error = NAN;

@@ -29,7 +29,8 @@ static Status keep_linear(void *self, const SaveLinear *l, Error *err)
     assert_null(c->code); /* once */
     assert_int_equal(qweight_init(c, &l->config->weight, w->out, w->in, err), ST_OK);
     size_t n = (size_t)(w->out * w->groups);
-    memcpy(c->code, w->code, (size_t)(w->out * w->in));
+    memcpy(c->code, w->code, (size_t)(w->out * w->in) * qweight_code(w->dtype));
+    c->half = w->half;
     if (w->scale)
         memcpy(c->scale, w->scale, n * sizeof *w->scale);
     if (w->offset)

@@ -351,6 +351,11 @@ static void runtime_weight(void *self, int64_t row0, int64_t rows, int64_t in, f
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < in; i++) {
             int64_t o = row0 + r, g = o * q->groups + i / q->group;
+            if (q->dtype == QT_FLOAT) {
+                uint16_t half = ((const uint16_t *)(const void *)q->code)[o * in + i];
+                w[r * in + i] = q->half == DT_BF16 ? bf16_to_float(half) : f16_to_float(half);
+                continue;
+            }
             uint8_t c = q->code[o * in + i];
             static const float e2m1[] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
             float v = q->dtype == QT_FP8_E4M3 || q->dtype == QT_MXFP8 ? e4m3(c)
@@ -444,6 +449,7 @@ static const Scenario scenarios[] = {
     {QT_MXFP4, QS_PER_BLOCK, true, "minmax", QT_MXFP4, QS_PER_BLOCK, true, "fouroversix"},
     {QT_MXFP4, QS_PER_BLOCK, true, "minmax", QT_MXFP4, QS_PER_BLOCK, true, "ceil_x"},
     {QT_MXFP4, QS_DUAL_SCALE, true, "dualscale", QT_MXFP4, QS_DUAL_SCALE, true, "dualscale"},
+    {QT_FLOAT, QS_PER_TENSOR, true, "none", QT_FLOAT, QS_PER_TENSOR, true, "admm"},
 };
 
 static QConfig config_of(const Scenario *c)
@@ -453,6 +459,7 @@ static QConfig config_of(const Scenario *c)
     snprintf(q.act.method, sizeof q.act.method, "%s", c->am);
     snprintf(q.weight.method, sizeof q.weight.method, "%s", c->wm);
     q.weight.ext.group_size = c->ws == QS_PER_GROUP ? 32 : 0;
+    q.weight.ext.sparse_ratio = c->wt == QT_FLOAT ? 0.4 : 0;
     q.act.ext.dual_block = q.weight.ext.dual_block = c->ws == QS_DUAL_SCALE ? 64 : 0;
     q.weight.ext.search = strcmp(c->wm, "ceil_x") == 0;
     return q;
