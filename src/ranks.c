@@ -6,9 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "base/mem.h"
 #include "base/pool.h"
 #include "io/file.h"
 #include "math/cpu.h"
@@ -164,12 +166,35 @@ bool ranks_share(App *a, const Command *c)
     return dist_leads(a->dist);
 }
 
+/* What each rank took, of work that was divided: a line each on rank 0's standard error. */
+static void tell_costs(App *a)
+{
+    struct rusage u;
+    Pack mine = {0}, *all = NULL;
+    getrusage(RUSAGE_SELF, &u);
+    pack_f64(&mine, (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec));
+    pack_i64(&mine, (int64_t)mem_peak_bytes());
+    pack_i64(&mine, (int64_t)dist_sent(a->dist));
+    pack_i64(&mine, (int64_t)dist_got(a->dist));
+    const Status st = dist_gather(a->dist, &mine, &all, NULL);
+    for (int r = 0; st == ST_OK && all && r < dist_size(a->dist); r++) {
+        Unpack in = unpack_of(&all[r]);
+        const double seconds = unpack_f64(&in), mib = 1.0 / 1048576, peak = (double)unpack_i64(&in) * mib;
+        const double sent = (double)unpack_i64(&in) * mib, got = (double)unpack_i64(&in) * mib;
+        tell("rank %d: %.1f s of CPU, peak memory %.1f MiB, sent %.2f MiB, got %.2f MiB\n", r, seconds, peak, sent, got);
+    }
+    dist_packs_free(all, dist_size(a->dist));
+    pack_fini(&mine);
+}
+
 Status ranks_end(App *a, Status st, Error *err)
 {
     if (!a->dist)
         return st;
     bool heard;
     Error all = *err;
+    if (st == ST_OK && a->options.dist)
+        tell_costs(a);
     Status ended = dist_end(a->dist, st, &heard, &all);
     if (!heard) {
         char line[ERROR_TEXT_MAX + 60];

@@ -10,12 +10,8 @@ sed -n "s/.*unused section '\.text\.\([A-Za-z0-9_]*\)'.*/\1/p" "$out" | sort -u 
 sed '/^$/d; s/ .*//' >"$out.allowed" <<'LIST'
 adapt_deviation         how far from a rotation what was found is, for tests
 adapt_round             the rounding that a rotation is searched for, for tests
-act_observe_pack        what ranks of one calibration hand each other
-act_observe_packed      the same
 checkpoint_bytes_read   tests count by it how often a weight is read
 decoder_length          tests hold what a decoder kept against it
-hessian_merge           what ranks of one calibration hand each other
-hessian_pack            the same
 layer_forward_part      the forward of a part of a unit, for layer jobs that replay
 overlay_derive          the same
 overlay_derive_tensor   the same

@@ -11,6 +11,7 @@
 struct Dist {
     const DistOps *ops;
     DistPort port;
+    uint64_t sent, got;   /* bytes */
     uint64_t calls;       /* that all ranks agreed on */
     Error fault;          /* what ended the job, on every rank; ST_OK: nothing has */
 };
@@ -78,16 +79,29 @@ int dist_here(const Dist *d)
     return d ? d->port.here : 1;
 }
 
+uint64_t dist_sent(const Dist *d)
+{
+    return d ? d->sent : 0;
+}
+
+uint64_t dist_got(const Dist *d)
+{
+    return d ? d->got : 0;
+}
+
 /* ---- messages ---- */
 
 static void put(Dist *d, int to, const void *data, size_t n)
 {
+    d->sent += n;
     d->ops->send(&d->port, to, data, n);
 }
 
 static bool take(Dist *d, int from, void *data, size_t n, int64_t until)
 {
-    return d->ops->recv(&d->port, from, data, n, until);
+    const bool came = d->ops->recv(&d->port, from, data, n, until);
+    d->got += came ? n : 0;
+    return came;
 }
 
 /* ---- agreement ---- */

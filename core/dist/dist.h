@@ -24,6 +24,9 @@ void dist_free(Dist *d);
 int dist_rank(const Dist *d);
 int dist_size(const Dist *d);
 int dist_here(const Dist *d); /* ranks on this machine */
+/* Bytes that this rank sent and got so far. */
+uint64_t dist_sent(const Dist *d);
+uint64_t dist_got(const Dist *d);
 static inline bool dist_leads(const Dist *d)
 {
     return dist_rank(d) == 0;

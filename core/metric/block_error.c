@@ -13,6 +13,8 @@
 #include "metric/rows.h"
 #include "model/block.h"
 #include "run/schedule.h"
+#include "run/share.h"
+#include "run/taps.h"
 #include "run/unit.h"
 
 /* How many tokens the errors are taken over, and how many of a text's beginning at least: below 64 a text has hardly
@@ -110,7 +112,10 @@ static Status way_init(Way *w, BlockPass *b, int unit, const Stream *h, Error *e
     *w = (Way){.state = mem_zarray((size_t)u->nblocks + 1, sizeof *w->state), .n = u->nblocks};
     if (!w->state)
         return error_nomem(err, "hidden states");
-    Status st = stream_beginnings(&w->state[0], h, probe(b->p).samples, probe(b->p).rows, err);
+    const Share *share = b->p->ranks ? b->p->ranks->share : NULL;
+    const PassProbe at = probe(b->p);
+    Status st = share ? share_beginnings(share, &w->state[0], h, at.samples, at.rows, err)
+                      : stream_beginnings(&w->state[0], h, at.samples, at.rows, err);
     for (int k = 0; st == ST_OK && k < late; k++)
         st = way_step(b, unit, k, k + 1, w, err);
     if (st == ST_OK && late < w->n)
@@ -291,7 +296,14 @@ static Status run_float(BlockPass *b, LayerCtx *ctx, Error *err)
         st = layer_forward(ctx, &v, h, h, err);
     }
     watch_fini(&w);
+    for (int k = 0; st == ST_OK && b->p->ranks && k < b->nforms; k++)
+        st = layer_forms_gather(&b->forms[k], err);
     return st;
+}
+
+static Dist *ranks_of(const BlockPass *b)
+{
+    return b->p->ranks ? b->p->ranks->dist : NULL;
 }
 
 static void put_ranges(BlockPass *b, int unit)
@@ -306,15 +318,15 @@ static void put_ranges(BlockPass *b, int unit)
             s->value = fmax(fabs((double)lo), fabs((double)hi));
             s->part[PART_LO] = (double)lo;
             s->part[PART_HI] = (double)hi;
-            s->tokens = b->p->tokens->start[b->p->tokens->samples];
-            s->samples = b->p->tokens->samples;
+            s->tokens = pass_texts(b->p)->start[pass_texts(b->p)->samples];
+            s->samples = pass_texts(b->p)->samples;
         }
 }
 
 static Status score_groups(BlockPass *b, int unit, const Way *w, Error *err)
 {
     const Unit *u = &b->p->m->units[unit];
-    int64_t before = -1;
+    int64_t before = -1, groups = 0;
     for (int k = 0; k < b->nforms; k++)
         RETURN_IF_ERROR(layer_forms_stage(&b->forms[k], 0, FORM_FIXED, &b->set.types, err));
     for (int64_t i = 0; i < u->count; i++) {
@@ -322,6 +334,8 @@ static Status score_groups(BlockPass *b, int unit, const Way *w, Error *err)
         if (group <= before || !pass_selects(b->p, SCOPE_GROUP, group))
             continue;
         before = group;
+        if (groups++ % dist_size(ranks_of(b)) != dist_rank(ranks_of(b)))
+            continue; /* another rank's */
         RETURN_IF_ERROR(cancel_check(runner_cancel(b->r), err));
         RETURN_IF_ERROR(score_group(b, unit, group, w, err));
     }
@@ -344,7 +358,7 @@ static Status run_unit(void *self, LayerCtx *ctx, Error *err)
         st = way_init(&w, b, ctx->layer, ctx->streams[0], err);
     if (st == ST_OK)
         st = run_float(b, ctx, err);
-    if (st == ST_OK)
+    if (st == ST_OK && dist_leads(ranks_of(b)))
         put_ranges(b, ctx->layer);
     if (st == ST_OK && b->errors)
         st = score_groups(b, ctx->layer, &w, err);
@@ -384,6 +398,17 @@ static Status begin(BlockPass *b, Error *err)
     return b->p->needs ? collector_new(&b->stats, b->p, err) : ST_OK;
 }
 
+/* Second moments want whole inputs, and what an indexer chose depends on the longest text that travels along. */
+static bool whole(const PassPlan *p)
+{
+    bool moments = false;
+    for (int k = 0; k < p->nlevels; k++) {
+        const QuantLevel l = quant_level(&p->levels[k]);
+        moments = moments || (l.runs && l.weight->prepare);
+    }
+    return moments || p->m->cfg.index.top_k > 0 || collector_whole(p);
+}
+
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     BlockPass b = {.r = r, .p = p, .sink = sink};
@@ -412,7 +437,7 @@ static uint64_t bytes(const PassPlan *p, int threads)
 
 static const MetricPass pass_block_error = {
     .name = "block error", .step = "layer", .stream = true, .steps = pass_layers, .bytes = bytes, .need = leveled_need,
-    .run = run, .collects = true};
+    .run = run, .collects = true, .divides = DIVIDES_SAMPLES, .whole = whole};
 
 const Metric metric_block_error = {
     .name = "block_error",

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "metric/local_error.h"
+#include "dist/dist.h"
 #include "run/taps.h"
 
 /* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared
@@ -94,7 +95,8 @@ static bool wants_tap(void *self, Tap tap)
 
 static bool wants_weight(void *self, int64_t linear)
 {
-    return is_selected(self, linear);
+    const Collector *c = self;
+    return is_selected(c, linear) && (!c->plan->ranks || dist_leads(c->plan->ranks->dist)); /* it alone has all of the rest */
 }
 
 static TapWants wants_of(unsigned needs, bool parts)
@@ -396,6 +398,14 @@ void collector_free(Collector *c)
 Observer collector_observer(Collector *c)
 {
     return (Observer){&c->ops, c};
+}
+
+bool collector_whole(const PassPlan *p)
+{
+    bool experts = false;
+    for (int64_t i = 0; i < p->m->nlinears; i++)
+        experts = experts || p->m->linears[i].expert >= 0;
+    return experts && (p->needs & NEED_OUTPUT);
 }
 
 uint64_t collector_bytes(const PassPlan *p, int threads)

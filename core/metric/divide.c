@@ -54,10 +54,7 @@ static Status take_layers(PassDivision *d, Error *err)
 
 PassDivides pass_divides(const PassPlan *p)
 {
-    bool experts = false;
-    for (int64_t i = 0; i < p->m->nlinears; i++)
-        experts = experts || p->m->linears[i].expert >= 0;
-    return p->pass->divides == DIVIDES_SAMPLES && experts && (p->needs & NEED_OUTPUT) ? DIVIDES_NOT : p->pass->divides;
+    return p->pass->whole && p->pass->whole(p) ? DIVIDES_NOT : p->pass->divides;
 }
 
 Status pass_divide(PassDivision *d, PassPlan *p, Dist *dist, Error *err)

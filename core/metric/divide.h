@@ -20,8 +20,7 @@ typedef struct PassDivision {
     const Pack **pack;
 } PassDivision;
 
-/* How this plan is divided: as its pass says, but for energies of experts' outputs, whose sums go over tiles of the rows that
- * routers chose, which end elsewhere when samples are divided. */
+/* How this plan is divided. */
 PassDivides pass_divides(const PassPlan *p);
 /* Gives the plan this rank's part: alone (dist NULL, or of one rank) nothing changes. */
 Status pass_divide(PassDivision *d, PassPlan *p, Dist *dist, Error *err);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "metric/ranges.h"
+#include "run/taps.h"
 
 Status leveled_read(void *runner, int64_t linear, float *w, Error *err)
 {
@@ -37,7 +38,8 @@ static Status add_level(LeveledSet *s, Runner *r, const PassPlan *p, int k, Erro
         if (s->level[k].runs && qweight_check(&s->config[k].weight, s->m->linears[i].out, s->m->linears[i].in, NULL) == ST_OK)
             l->at[i] = (int16_t)l->number;
     l->opt = (FormsOptions){.levels = s->level, .level = l->at, .peer = p->peer, .weight = s->types.inner, .overlay = p->overlay,
-                            .read = leveled_read, .ctx = r, .pool = runner_pool(r), .cancel = runner_cancel(r)};
+                            .read = leveled_read, .ctx = r, .pool = runner_pool(r), .cancel = runner_cancel(r),
+                            .dist = p->ranks && p->ranks->share ? p->ranks->dist : NULL};
     return ST_OK;
 }
 

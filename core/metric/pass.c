@@ -3,6 +3,8 @@
 
 #include "base/num.h"
 #include "metric/metric.h"
+#include "run/share.h"
+#include "run/taps.h"
 
 bool pass_asks(const PassPlan *p, const Metric *m)
 {
@@ -67,9 +69,14 @@ int64_t pass_input(const PassPlan *p, int64_t i)
     return overlay_input(p->overlay, p->m, i);
 }
 
+const TokenSet *pass_texts(const PassPlan *p)
+{
+    return p->ranks && p->ranks->share ? p->ranks->share->whole : p->tokens;
+}
+
 PassProbe pass_probe(const PassPlan *p, int64_t tokens, int64_t least)
 {
-    int64_t want = p->probe > 0 ? p->probe : tokens, texts = p->tokens->samples;
+    int64_t want = p->probe > 0 ? p->probe : tokens, texts = pass_texts(p)->samples;
     PassProbe probe = {.rows = max_i64(least, div_up(want, max_i64(1, texts)))};
     probe.samples = (int)min_i64(texts, div_up(want, probe.rows));
     return probe;

@@ -90,6 +90,8 @@ typedef struct MetricPass {
     const struct Metric *const *reads; /* NULL-terminated: metrics whose values it goes by, where they are known. NULL: none */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */
     PassDivides divides;
+    bool (*whole)(const PassPlan *p); /* what a plan asks for that samples can't be divided for: then rank 0 does all of it;
+                                       * NULL: never */
     bool collects;      /* its float pass takes PassPlan.needs of pass_statistics along (metric/collect.h) */
     /* What of the units is kept as statistics of linears: whether they have `needs`. NULL: its metrics have values. */
     bool (*has)(const Scores *s, MetricScope scope, int64_t unit, unsigned needs);
@@ -123,6 +125,9 @@ bool pass_selects(const PassPlan *p, MetricScope scope, int64_t unit);
 /* First linear that reads the same as linear i, which changes of inputs may have taken apart: under which passes show its
  * input (TAP_LINEAR_IN, LinearForm.prepare). */
 int64_t pass_input(const PassPlan *p, int64_t i);
+
+/* The texts of all ranks. */
+const TokenSet *pass_texts(const PassPlan *p);
 
 /* The beginnings of texts that stand for all: the first `rows` rows (or all) of so many samples. */
 typedef struct PassProbe {

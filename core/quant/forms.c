@@ -34,6 +34,7 @@ typedef struct FormState {
     const void *reader; /* the linear that shows it its input in the present pass: of each chunk once */
     bool seen;         /* the calibration fed it: an expert may get no token */
     void *observed;    /* of act->observer */
+    Pack watched;      /* of several ranks, what FORM_WATCH saw of this one's samples */
     ActParam *param;   /* [samples] of the present pass */
     float range[2];    /* what calibration found */
     ActParam fixed;    /* and made of it */
@@ -335,6 +336,8 @@ static Status observe(FormState *s, const float *x, const Stream *shape, int64_t
     Dist *d = s->layer->opt->dist;
     Pack mine = {0}, *all = NULL;
     Status st = ST_OK;
+    if (dist_size(d) > 1 && s->stage == FORM_WATCH)
+        return act_observe_pack(s->act->observer, x, shape->start, shape->samples, width, mn, mx, &s->watched, err);
     if (dist_size(d) == 1 && shape->start[shape->samples] == shape->start[0])
         return ST_OK;
     if (dist_size(d) > 1)
@@ -381,6 +384,57 @@ static Status prepare_state(FormState *s, const float *x, const Stream *shape, i
         s->seen = true;
         if (s->weight->prepare)
             st = quantize_by_hessian(s, x, shape, width, pool, err);
+    }
+    return st;
+}
+
+/* One state's part of what a rank packed. */
+static Status feed_watched(FormState *s, Unpack *in, Error *err)
+{
+    const int64_t seen = unpack_i64(in), len = unpack_i64(in);
+    if (in->bad || len < 0 || len > in->end - in->at)
+        return error_set(err, ST_INTERNAL, "what a rank saw of activations is not whole");
+    Unpack own = {.at = in->at, .end = in->at + len};
+    in->at += len;
+    s->seen = s->seen || seen;
+    while (own.at != own.end)
+        RETURN_IF_ERROR(act_observe_packed(s->act->observer, s->observed, &own, s->layer->opt->peer, err));
+    return ST_OK;
+}
+
+static bool is_watched(const LayerForms *l, int64_t i)
+{
+    const FormState *s = l->lin[i].s;
+    return s && s->first == i && s->stage == FORM_WATCH && s->act->observer;
+}
+
+Status layer_forms_gather(LayerForms *l, Error *err)
+{
+    Pack mine = {0}, *all = NULL;
+    for (int64_t i = 0; i < l->n; i++) {
+        if (!is_watched(l, i))
+            continue;
+        FormState *s = l->lin[i].s;
+        pack_i64(&mine, s->seen);
+        pack_i64(&mine, (int64_t)s->watched.len);
+        pack_put(&mine, s->watched.data, s->watched.len);
+        pack_fini(&s->watched);
+    }
+    Status st = dist_gather_all(l->opt->dist, &mine, &all, err);
+    pack_fini(&mine);
+    for (int r = 0; st == ST_OK && r < dist_size(l->opt->dist); r++) {
+        Unpack in = unpack_of(&all[r]);
+        for (int64_t i = 0; st == ST_OK && i < l->n; i++)
+            st = is_watched(l, i) ? feed_watched(l->lin[i].s, &in, err) : ST_OK;
+    }
+    if (all)
+        dist_packs_free(all, dist_size(l->opt->dist));
+    for (int64_t i = 0; st == ST_OK && i < l->n; i++) {
+        FormState *s = l->lin[i].s;
+        if (!is_watched(l, i) || !s->seen)
+            continue;
+        s->act->observer->range(s->observed, &s->config->act, l->opt->peer, s->T, &s->range[0], &s->range[1]);
+        fix_range(s);
     }
     return st;
 }
@@ -586,6 +640,7 @@ void layer_forms_fini(LayerForms *l)
     for (int64_t i = 0; l->states && i < l->n; i++) {
         free(l->states[i].param);
         free(l->states[i].observed);
+        pack_fini(&l->states[i].watched);
     }
     for (int64_t i = 0; l->lin && i < l->n; i++)
         if (l->lin[i].have)

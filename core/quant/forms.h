@@ -47,7 +47,8 @@ typedef struct FormsOptions {
     Pool *pool;
     const Cancel *cancel;  /* may be NULL */
     /* Ranks that divide the samples, each with some of every pass; what calibration finds is of all of them. NULL: one. Not
-     * in a pass of FORM_WATCH, and not of linears that a rank's samples may not reach (experts). */
+     * of linears that a rank's samples may not reach (experts), but in a pass of FORM_WATCH without Hessians, which
+     * layer_forms_gather follows. */
     struct Dist *dist;
     FormRoom *room;        /* the caller's, begins zeroed, ends with form_room_free; NULL: each layer has its own */
 } FormsOptions;
@@ -75,6 +76,8 @@ void layer_forms_move(LayerForms *to, LayerForms *from, const FormsOptions *o);
 /* Linears at `level` (0: at any) go to this stage; call it before every pass. What methods other than rowwise ones need
  * is made here, or, with a Hessian, while calibrating. Linears whose calibration saw no token become float. */
 Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTypes *t, Error *err);
+/* Behind a pass of FORM_WATCH, of a work with FormsOptions.dist: all ranks learn what the others saw. */
+Status layer_forms_gather(LayerForms *l, Error *err);
 /* Calibration left this linear (index within the layer) without a parameter or Hessian that it needs; not under the
  * peer's rules: or another of its layer's routed experts, which then all stay float. */
 bool layer_forms_unseen(const LayerForms *l, int64_t i);

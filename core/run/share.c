@@ -1,6 +1,7 @@
 #include "run/share.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "run/rowplan.h"
@@ -74,6 +75,66 @@ Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err)
         st = s->mine.start ? ST_OK : error_nomem(err, "a share of the texts");
     }
     free(cut);
+    return st;
+}
+
+/* Rows of sample i of n that are spread over all, at most `rows`. */
+static int64_t begins(const TokenSet *t, int i, int n, int64_t rows, int *sample)
+{
+    *sample = (int)((int64_t)i * t->samples / n);
+    const int64_t all = t->start[*sample + 1] - t->start[*sample];
+    return all < rows ? all : rows;
+}
+
+static Status gather_beginnings(const Share *s, const Stream *h, int n, int64_t rows, Pack **all, Error *err)
+{
+    Pack mine = {0};
+    for (int i = 0; i < n; i++) {
+        int sample;
+        const int64_t k = begins(s->whole, i, n, rows, &sample);
+        if (sample < s->first || sample >= s->first + s->mine.samples)
+            continue;
+        const int64_t from = h->start[sample - s->first];
+        pack_put(&mine, h->data + from * h->width, (size_t)(k * h->width) * sizeof *h->data);
+    }
+    const Status st = dist_gather_all(s->dist, &mine, all, err);
+    pack_fini(&mine);
+    return st;
+}
+
+Status share_beginnings(const Share *s, Stream *out, const Stream *h, int n, int64_t rows, Error *err)
+{
+    Pack *all = NULL;
+    int64_t *start = mem_zarray((size_t)n + 1, sizeof *start), at = 0;
+    int32_t *ids = mem_array((size_t)(n * rows) + 1, sizeof *ids);
+    int sample;
+    *out = (Stream){0};
+    Status st = start && ids ? ST_OK : error_nomem(err, "hidden states");
+    for (int i = 0; st == ST_OK && i < n; i++) {
+        const int64_t k = begins(s->whole, i, n, rows, &sample);
+        memcpy(ids + start[i], s->whole->ids + s->whole->start[sample], (size_t)k * sizeof *ids);
+        start[i + 1] = start[i] + k;
+    }
+    if (st == ST_OK)
+        st = gather_beginnings(s, h, n, rows, &all, err);
+    if (st == ST_OK)
+        st = stream_init(out, n, start, h->width, err);
+    if (st == ST_OK)
+        st = stream_set_ids(out, ids, err);
+    for (int r = 0; st == ST_OK && r < dist_size(s->dist); r++) {
+        const int64_t k = (int64_t)(all[r].len / sizeof *out->data);
+        if (k > out->rows * out->width - at)
+            st = error_set(err, ST_INTERNAL, "the ranks have more rows than there are");
+        else if (k)
+            memcpy(out->data + at, all[r].data, (size_t)k * sizeof *out->data);
+        at += k;
+    }
+    if (all)
+        dist_packs_free(all, dist_size(s->dist));
+    free(start);
+    free(ids);
+    if (st != ST_OK)
+        stream_fini(out);
     return st;
 }
 

@@ -26,6 +26,7 @@ analyze() {
 analyze "kurtosis local_error" "of statistics" 1 2 3
 analyze "mse_layer_wise weight_error" "by layers" 3
 analyze "alone" "by units" 3
+analyze "block_error kurtosis" "with ranges of all texts" 2
 # measure NAME NUMBERS... -- OPTIONS...
 measure() {
     name=$1 numbers=$2; shift 2
@@ -54,7 +55,7 @@ measure "with histograms and second moments" 2 --recipe "$tmp/moments.yaml"
 
 head -n 2 lab_calib/boolq.jsonl >"$tmp/two.jsonl"
 texts=$tmp/two.jsonl
-analyze "std quantile" "of two texts" 3
+analyze "block_error" "of two texts" 3
 
 exits 65 "a model that is not there is one error" ranks 2 "$mpi" analyze --model_path "$tmp/none"
 is 1 "$(grep -c '^slimscope: ' "$tmp/err")" "in one line"
