@@ -12,18 +12,25 @@ static uint64_t stream_bytes(const Model *m, int64_t rows)
     return (uint64_t)rows * ((uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
 }
 
-/* States between the blocks of a unit, then down: state[i] is what block i reads. */
-static Status walk_down(Runner *r, int unit, const Variant *v, Stream *state, int n, Stream *grad, const GradHooks *hooks,
-                        Error *err)
+/* State i of a unit, which block i reads: behind a block that is added behind the last one it is what that one read. */
+static Status next_state(Runner *r, int unit, const Variant *v, Stream *state, int i, Error *err)
 {
+    if (r->m->units[unit].block[i - 1].spec->late)
+        return stream_copy(&state[i], &state[i - 1], err);
+    RETURN_IF_ERROR(stream_like(&state[i], &state[0], err));
+    return unit_forward(r, unit, i - 1, i, v, &state[i - 1], &state[i], NULL, 0, err);
+}
+
+/* States between the blocks of a unit, then down. end: as unit_block_backward, whichever block it is for; NULL: none. */
+static Status walk_down(Runner *r, int unit, const Variant *v, Stream *state, Stream *grad, Stream *end,
+                        const GradHooks *hooks, Error *err)
+{
+    const Unit *u = &r->m->units[unit];
     Status st = ST_OK;
-    for (int i = 1; st == ST_OK && i < n; i++) {
-        st = stream_like(&state[i], &state[0], err);
-        if (st == ST_OK)
-            st = unit_forward(r, unit, i - 1, i, v, &state[i - 1], &state[i], NULL, 0, err);
-    }
-    for (int i = n - 1; st == ST_OK && i >= 0; i--)
-        st = unit_block_backward(r, unit, i, v, &state[i], grad, hooks, err);
+    for (int i = 1; st == ST_OK && i < u->nblocks; i++)
+        st = next_state(r, unit, v, state, i, err);
+    for (int i = u->nblocks - 1; st == ST_OK && i >= 0; i--)
+        st = unit_block_backward(r, unit, i, v, &state[i], grad, u->block[i].spec->late ? end : NULL, hooks, err);
     return st;
 }
 
@@ -37,12 +44,17 @@ Status unit_backward(Runner *r, int unit, const Variant *v, const Stream *in, St
     if (!state)
         return error_nomem(err, "a backward pass");
     uint64_t held = r->held;
+    bool late = unit_first_late(&m->units[unit]) < n;
+    Stream end = {0};
     state[0] = *in;
-    runner_hold(r, held + (uint64_t)(n - 1) * stream_bytes(m, in->rows));
-    Status st = walk_down(r, unit, v, state, n, grad, hooks, err);
+    runner_hold(r, held + (uint64_t)(n - 1 + late) * stream_bytes(m, in->rows));
+    Status st = late ? stream_copy(&end, grad, err) : ST_OK;
+    if (st == ST_OK)
+        st = walk_down(r, unit, v, state, grad, &end, hooks, err);
     runner_hold(r, held);
     for (int i = 1; i < n; i++)
         stream_fini(&state[i]);
+    stream_fini(&end);
     free(state);
     return st;
 }
@@ -68,6 +80,7 @@ uint64_t unit_backward_bytes(const Model *m, int unit, int64_t rows, int64_t lon
     uint64_t chunk = (uint64_t)min_i64(rows, max_i64(CHUNK_ROWS, longest));
     uint64_t room = passgrad_bytes(u, m->linears, f32);
     uint64_t layer = room + max_u64(chunk * (uint64_t)row_need_floats(&need.row) * sizeof(float), need.whole);
-    return (uint64_t)(u->nblocks - 1) * stream_bytes(m, rows) + forward.kept + more_for_workers(m, u, ask, &need) +
+    int streams = u->nblocks - 1 + (unit_first_late(u) < u->nblocks);
+    return (uint64_t)streams * stream_bytes(m, rows) + forward.kept + more_for_workers(m, u, ask, &need) +
            max_u64(forward.layer, layer);
 }

@@ -9,6 +9,7 @@
 /* Of a backward pass: who is told of its linears, and room for a weight. */
 typedef struct PassGrad {
     const GradHooks *hooks; /* NULL: nobody */
+    float *late;            /* gradient of the unit's output, for a block that is added behind its last one; changed. NULL: none is */
     float *weight;          /* rows of a weight, [outs][in] */
     unsigned char *packed;  /* the same as products want it */
 } PassGrad;

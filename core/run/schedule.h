@@ -79,8 +79,7 @@ typedef struct Backward {
 } Backward;
 /* Gradients of a plain float pass, in place in `grad` (shape of the kept streams). From the last kept stream to the first
  * the inputs of the units behind it are computed again, then its units walked down: each block's BlockOps.backward, in
- * reverse. A kind of block without one, or one that is added behind its unit's last: ST_USAGE naming it, before any
- * work. */
+ * reverse. A kind of block without one: ST_USAGE naming it, before any work. */
 Status schedule_backward(Runner *r, const Backward *b, Stream *grad, Error *err);
 /* Bytes for a stream of `rows` rows (longest sample `longest`), scratch among them. */
 uint64_t schedule_backward_bytes(const Model *m, const Backward *b, int64_t rows, int64_t longest, int threads);

@@ -430,7 +430,7 @@ Status unit_has_gradients(const Model *m, int unit, Error *err)
             return error_set(err, ST_USAGE, "no gradients through %s yet (layer %d)", u->block[i].type->name, unit);
         if (joins && !joins->write_back)
             return error_set(err, ST_USAGE, "no gradients through %s yet (layer %d)", join->type->name, unit);
-        if (u->block[i].spec->late)
+        if (u->block[i].spec->late && !ops->whole)
             return error_set(err, ST_USAGE, "no gradients through %s that is added behind its layer's last block yet "
                              "(layer %d)", u->block[i].type->name, unit);
     }
@@ -452,7 +452,7 @@ static Status backward_chunks(PartRun *u, Error *err)
     return ST_OK;
 }
 
-Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad,
+Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad, Stream *end,
                            const GradHooks *hooks, Error *err)
 {
     RETURN_IF_ERROR(check_call(r, unit, block, block + 1, 0, err));
@@ -460,9 +460,12 @@ Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, con
     double done = 0;
     PartRun u = part_of(r, unit, block, block + 1, v, in, grad, (TapHub){NULL, 0, r->opt.cancel}, &done);
     u.ps.late = &u.late;
-    PassGrad room = {.hooks = hooks};
+    PassGrad room = {.hooks = hooks, .late = end ? end->data : NULL};
     if (in->past)
         return error_set(err, ST_INTERNAL, "no gradients through texts that go on");
+    if (!end != !r->m->units[unit].block[block].spec->late)
+        return error_set(err, ST_INTERNAL, "block %d of layer %d: what is added behind the last block has a gradient of its "
+                         "own", block, unit);
     u.ps.grad = &room;
     Status st = start_unit(&u, err);
     ops_widen(&u.ps.ops);

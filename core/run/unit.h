@@ -16,9 +16,11 @@ int unit_first_late(const Unit *u);
 
 struct GradHooks;
 
-/* Through one block of a unit, which read the state `in`: grad is of the state it left and becomes that of `in`. Chunks as
- * unit_forward. ST_USAGE where unit_has_gradients says no. Whole units, and hooks: run/gradient.h. */
-Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad,
+/* Through one block of a unit, which read the state `in`: grad is of the state it left and becomes that of `in`. end: of a
+ * block that is added behind the unit's last, the gradient of the unit's output, which is used up; its grad is of the state
+ * that the block behind it reads, too. NULL for others. Chunks as unit_forward. ST_USAGE where unit_has_gradients says no.
+ * Whole units, and hooks: run/gradient.h. */
+Status unit_block_backward(Runner *r, int unit, int block, const Variant *v, const Stream *in, Stream *grad, Stream *end,
                            const struct GradHooks *hooks, Error *err);
 /* Whether there are gradients through all of a unit's blocks; ST_USAGE naming the first kind that has none. */
 Status unit_has_gradients(const Model *m, int unit, Error *err);

@@ -16,8 +16,10 @@
 #include "run/gradient.h"
 
 #include "tests/lib/bench.h"
+#include "tests/lib/mtp_model.h"
 #include "tests/lib/noise.h"
 #include "tests/lib/random_model.h"
+#include "tests/lib/tempdir.h"
 
 /* ---- a unit, a loss, a direction ---- */
 
@@ -150,7 +152,7 @@ static void gradient(Point *p, int unit, int block, const Variant *v, const Grad
     assert_int_equal(stream_copy(g, &p->in, NULL), ST_OK);
     memcpy(g->data, p->c, (size_t)values(g) * sizeof *g->data);
     Status st = block < 0 ? unit_backward(p->b.r, unit, v, &p->in, g, h, &e)
-                          : unit_block_backward(p->b.r, unit, block, v, &p->in, g, h, &e);
+                          : unit_block_backward(p->b.r, unit, block, v, &p->in, g, NULL, h, &e);
     if (st != ST_OK)
         fail_msg("%s", e.text);
 }
@@ -163,22 +165,22 @@ static const char *const families[] = {
     "longcat_flash",
 };
 
-/* Every block of every unit that has gradients, alone, and the unit. */
-static void check_family(const char *name, int *checked)
+/* Every block of the units from `first` on that have gradients, alone, and the unit. */
+static void check_units(const char *dir, const char *name, int first, int *checked)
 {
-    char dir[128];
     Point p;
-    snprintf(dir, sizeof dir, "tests/golden/models/%s/fp32", name);
     if (strcmp(name, "qwen3_next") == 0) /* states are kept every so many tokens */
         point_open_with(&p, dir, (int[]){70, 1, 9}, 3);
     else
         point_open(&p, dir);
-    for (int unit = 0; unit < p.b.m->nunits; unit++) {
+    for (int unit = first; unit < p.b.m->nunits; unit++) {
         const Unit *u = &p.b.m->units[unit];
         Stream g;
         if (unit_has_gradients(p.b.m, unit, NULL) != ST_OK)
             continue;
         for (int i = 0; i < u->nblocks; i++, ++*checked) {
+            if (u->block[i].spec->late)
+                continue; /* within its unit */
             gradient(&p, unit, i, NULL, NULL, &g);
             check_directions(&p, unit, i, i + 1, NULL, &g, 1e-3, name);
             stream_fini(&g);
@@ -196,11 +198,27 @@ static void gradients_are_differences_in_every_family(void **state)
     const char *only = getenv("FAMILY");
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         int checked = 0;
+        char dir[128];
         if (only && strcmp(only, families[i]) != 0)
             continue;
-        check_family(families[i], &checked);
+        snprintf(dir, sizeof dir, "tests/golden/models/%s/fp32", families[i]);
+        check_units(dir, families[i], 0, &checked);
         print_message("# %s: %d blocks\n", families[i], checked);
     }
+}
+
+static void gradients_are_differences_before_multi_token_prediction(void **state)
+{
+    (void)state;
+    char *dir = mtp_model_write(&(MtpRecipe){.model = "tests/golden/models/glm4_moe/fp32"});
+    int checked = 0;
+    Model *m;
+    assert_int_equal(model_open(&m, dir, NULL, NULL), ST_OK);
+    int layers = m->cfg.layers;
+    model_free(m);
+    check_units(dir, "mtp", layers, &checked);
+    assert_int_equal(checked, 3);
+    temp_remove(dir);
 }
 
 /* ---- weights, by the pairs that hooks are given ---- */
@@ -533,6 +551,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_differences_in_every_family),
+        cmocka_unit_test(gradients_are_differences_before_multi_token_prediction),
         cmocka_unit_test(pairs_are_gradients_of_weights),
         cmocka_unit_test(forms_are_taken_as_they_stand),
         cmocka_unit_test(neither_threads_nor_chunks_change_a_byte),

@@ -307,7 +307,10 @@ static Status run_back(MoeBack *b, Error *err)
     at.tap = m->y;
     at.mix = m->mix;
     at.up = b->dmix;
+    if (m->b->b->spec->late) /* what it gives is added there, and to nothing here */
+        at.out = ps->grad->late;
     RETURN_IF_ERROR(join->write_back(ps, m->b->join, &at, b->dy, err));
+    at.out = b->buf->out;
     if (ps->cfg->moe.shared_inter)
         RETURN_IF_ERROR(shared_expert(b, err));
     for (int e = router_choices(&ps->cfg->moe) - 1; e >= 0; e--)

@@ -1,4 +1,5 @@
-#include "run/block.h"
+#include "run/lineargrad.h"
+#include "run/opsback.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -132,12 +133,19 @@ static uint64_t whole_bytes(const ModelConfig *c, int64_t rows, int made)
     return (uint64_t)(rows * (2 * c->hidden + stage_acts_floats(2 * c->hidden, 1 + made))) * sizeof(float);
 }
 
+/* Beside that, for gradients. */
+static uint64_t back_bytes(const ModelConfig *c, int64_t rows, bool changed)
+{
+    return (uint64_t)(rows * 2 * c->hidden * (1 + changed)) * sizeof(float);
+}
+
 static Status check_room(const Pass *ps, const BlockRun *b, Error *err)
 {
     uint64_t streams = (uint64_t)(ps->in->rows * ps->in->width) * sizeof(float) * (ps->in == ps->out ? 1 : 2);
     const LinearRun *eh = &b->lin[MTP_EH_PROJ];
-    uint64_t bytes = streams + whole_bytes(ps->cfg, ps->in->rows, (eh->inputs != NULL) + (eh->low != NULL));
-    uint64_t limit = ps->r->opt.mem_limit;
+    int made = (eh->inputs != NULL) + (eh->low != NULL);
+    uint64_t bytes = streams + whole_bytes(ps->cfg, ps->in->rows, made), limit = ps->r->opt.mem_limit;
+    bytes += ps->grad ? back_bytes(ps->cfg, ps->in->rows, eh->inputs) : 0;
     if (!ps->in->ids)
         return error_set(err, ST_INTERNAL, "layer %d needs the tokens of its hidden states", ps->layer);
     if (limit && bytes > limit)
@@ -167,4 +175,55 @@ static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
     out->whole = out->least = whole_bytes(ask->cfg, ask->rows, ask->inputs + ask->branches);
 }
 
-const BlockOps mtp_ops = {.whole = true, .need = need, .forward = forward};
+/* ---- gradients: of the state; which tokens come next is no question of it ---- */
+
+typedef struct JoinedDown {
+    const Pass *ps;
+    const BlockRun *b;
+    const float *state, *dx; /* dx: [rows][2 hidden] */
+    float *grad;
+} JoinedDown;
+
+static void unnorm_task(void *ctx, int64_t index, int worker)
+{
+    (void)worker;
+    const JoinedDown *j = ctx;
+    const Pass *ps = j->ps;
+    const ModelConfig *c = ps->cfg;
+    int64_t h = c->hidden;
+    for (int64_t t = index * PASS_TILE; t < pass_tile_end(index, ps->rows); t++)
+        ops_norm_back(&ps->front, c->norm, j->state + t * h, j->b->small[MTP_HNORM], c->eps, h, j->dx + t * 2 * h + h, false,
+                      j->grad + t * h);
+}
+
+static Status backward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
+{
+    LinearRun *l = &b->lin[MTP_EH_PROJ];
+    int64_t h = ps->cfg->hidden;
+    size_t values = (size_t)(ps->rows * 2 * h);
+    Joined j = {.ps = ps, .b = b, .state = buf->in, .x = mem_aligned(values, sizeof *j.x)};
+    float *dx = mem_aligned(values, sizeof *dx), *edited = l->inputs ? mem_aligned(values, sizeof *edited) : NULL;
+    Status st = j.x && dx && (!l->inputs || edited) ? check_room(ps, b, err) : error_nomem(err, "the activations of a layer");
+    if (st == ST_OK)
+        st = join(&j, err);
+    const LinearBack a = {.x = j.x, .ldx = 2 * h, .g = buf->out, .ldg = h, .dx = dx, .lddx = 2 * h, .rows = ps->rows,
+                          .edited = edited};
+    if (st == ST_OK)
+        st = grad_linear(ps, l, &a, err);
+    JoinedDown d = {ps, b, buf->in, dx, buf->out};
+    if (st == ST_OK)
+        st = pass_tiles(ps, PHASE_ELEMENTS, unnorm_task, &d, ps->rows, err);
+    free(j.x);
+    free(dx);
+    free(edited);
+    return st;
+}
+
+static void backward_need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    need(b, ask, out);
+    out->whole = out->least = out->whole + back_bytes(ask->cfg, ask->rows, ask->inputs);
+}
+
+const BlockOps mtp_ops = {.whole = true, .need = need, .forward = forward, .backward = backward,
+                          .backward_need = backward_need};
