@@ -6,7 +6,8 @@
 /* Gradients through units, by recomputation: float32, of the pass that a variant describes. What rounds there (the input's
  * quantizer, the weight's) is taken as it stands: its values are used, and the gradient goes straight through. */
 
-/* One linear of a backward pass, for one chunk of rows; everything borrowed, for the call. */
+/* One linear of a backward pass, for one chunk of rows; everything borrowed, for the call. Of a block-diagonal one x and dx are
+ * [rows][groups * in], each group's for its own outputs. An indexer's linears, which only choose, are not told of. */
 typedef struct LinearGrad {
     int64_t linear;          /* Model.linears */
     const LinearForm *form;  /* the variant's; NULL: float */

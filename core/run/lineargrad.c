@@ -268,10 +268,11 @@ static void unedit_task(void *ctx, int64_t index, int worker)
 /* a->edited = the input as the linear is given it. */
 static Status edit_input(Pass *ps, const LinearRun *l, const LinearBack *a, Error *err)
 {
-    EditBack e = {.ps = ps, .chain = l->inputs, .x = a->x, .to = a->edited, .in = l->lin->in, .rows = a->rows,
-                  .ldx = a->ldx};
+    int64_t groups = max_i64(l->lin->groups, 1); /* rows of their own to such a linear */
+    EditBack e = {.ps = ps, .chain = l->inputs, .x = a->x, .to = a->edited, .in = l->lin->in, .rows = a->rows * groups,
+                  .ldx = a->ldx / groups};
     RETURN_IF_ERROR(workers_reserve(ps->r, &(WorkerNeed){.edit = l->inputs->scratch}, err));
-    return pass_tiles(ps, PHASE_ELEMENTS, edit_task, &e, a->rows, err);
+    return pass_tiles(ps, PHASE_ELEMENTS, edit_task, &e, e.rows, err);
 }
 
 static Status unedit(Pass *ps, const LinearRun *l, const LinearBack *a, Error *err)
@@ -289,9 +290,10 @@ static Status unedit(Pass *ps, const LinearRun *l, const LinearBack *a, Error *e
     }
     if (st == ST_OK)
         st = workers_reserve(ps->r, &need, err);
-    EditBack e = {.ps = ps, .chain = c, .turned = turned, .to = a->dx, .in = l->lin->in, .rows = a->rows, .ldto = a->lddx};
+    EditBack e = {.ps = ps, .chain = c, .turned = turned, .to = a->dx, .in = l->lin->in,
+                  .rows = a->rows * max_i64(l->lin->groups, 1), .ldto = a->lddx / max_i64(l->lin->groups, 1)};
     if (st == ST_OK)
-        st = pass_tiles(ps, PHASE_ELEMENTS, unedit_task, &e, a->rows, err);
+        st = pass_tiles(ps, PHASE_ELEMENTS, unedit_task, &e, e.rows, err);
     for (int i = 0; i < c->n && turned; i++)
         rotation_free(turned[i]);
     free(turned);
@@ -326,7 +328,7 @@ Status grad_linear(Pass *ps, LinearRun *l, const LinearBack *a, Error *err)
         RETURN_IF_ERROR(edit_input(ps, l, a, err));
     if (h) {
         const LinearGrad g = {.linear = l->index, .form = l->form, .x = l->inputs ? a->edited : a->x,
-                              .ldx = l->inputs ? l->lin->in : a->ldx, .g = a->g, .ldg = a->ldg, .row = a->row,
+                              .ldx = l->inputs ? l->lin->in * max_i64(l->lin->groups, 1) : a->ldx, .g = a->g, .ldg = a->ldg, .row = a->row,
                               .row0 = ps->row0, .rows = a->rows, .dx = a->dx, .lddx = a->lddx};
         RETURN_IF_ERROR(h->linear(h->self, &g, err));
     }

@@ -320,7 +320,7 @@ static void a_block_without_gradients_is_named_before_any_work(void **state)
 static void kinds_with_gradients_have_both_halves(void **state)
 {
     (void)state;
-    static const char *const with[] = {"gqa", "mla", "delta", "dense", "moe", "mtp", "residual"};
+    static const char *const with[] = {"gqa", "mla", "delta", "compressed", "dense", "moe", "mtp", "residual", "hyper"};
     size_t n = 0;
     for (const BlockKind *k = table_of_the_build; k->type; k++) {
         bool join = k->type->role == ROLE_JOIN, has = join ? k->ops->write_back != NULL : k->ops->backward != NULL, said = false;

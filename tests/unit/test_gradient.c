@@ -225,7 +225,7 @@ static void gradients_are_differences_before_multi_token_prediction(void **state
 
 /* One linear of a unit, its weight moved by eps * d. */
 typedef struct Moved {
-    int64_t linear, out, in;
+    int64_t linear, out, in, groups;
     double *g; /* [out][in] sum of g' x */
     float *d;
     double eps;
@@ -249,7 +249,8 @@ static Status add_pairs(void *self, const LinearGrad *g, Error *err)
     for (int64_t t = 0; t < g->rows; t++)
         for (int64_t o = 0; o < m->out; o++)
             for (int64_t i = 0; i < m->in; i++)
-                m->g[o * m->in + i] += (double)g->g[t * g->ldg + o] * (double)g->x[t * g->ldx + i];
+                m->g[o * m->in + i] += (double)g->g[t * g->ldg + o] *
+                                       (double)g->x[t * g->ldx + o / (m->out / m->groups) * m->in + i];
     m->rows += g->rows;
     return ST_OK;
 }
@@ -260,7 +261,7 @@ static void check_weight(Point *p, int unit, int64_t linear, const char *what)
     const Unit *u = &model->units[unit];
     const Linear *l = &model->linears[linear];
     int64_t n = l->out * l->in;
-    Moved m = {.linear = linear, .out = l->out, .in = l->in, .g = calloc((size_t)n, sizeof *m.g),
+    Moved m = {.linear = linear, .out = l->out, .in = l->in, .groups = l->groups > 1 ? l->groups : 1, .g = calloc((size_t)n, sizeof *m.g),
                .d = calloc((size_t)n, sizeof *m.d), .m = model};
     const LinearForm **forms = calloc((size_t)u->count, sizeof *forms);
     assert_true(m.g && m.d && forms);

@@ -1,4 +1,4 @@
-#include "run/block.h"
+#include "run/block/compressed.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -7,42 +7,15 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "run/block/attention.h"
-#include "run/block/compressor.h"
 
 /* Attention over a window of keys and over compressed ones (specs/models.md 2.5, DeepSeek-V4). All heads look at the
  * same keys, which are the values too. */
-
-enum {
-    QUERY_ROWS = 32 /* query rows of one attention task, which takes them through all heads */
-};
 
 /* What is kept of a text: the keys, what entries are made of, and the entries. */
 enum {
     PAST_KV, PAST_COMP_KV, PAST_COMP_GATE, PAST_INDEX_KV, PAST_INDEX_GATE, PAST_ENTRY, PAST_INDEX_ENTRY, PAST_PARTS
 };
 _Static_assert((int)PAST_PARTS <= (int)PAST_SLOTS, "what compressed attention keeps");
-
-/* Where a chunk's intermediate values stand. */
-typedef struct CompressedRun {
-    Pass *ps;
-    BlockRun *b;
-    const ModelConfig *m;
-    const CompressConfig *c;
-    CompressKind kind;
-    int64_t window;
-    int64_t rate;
-    float *qr;    /* [rows][q_rank] */
-    float *q;     /* [rows][heads][head_dim]; in the end what attention gives */
-    float *kv;    /* [rows][head_dim] */
-    float *y[STAGE_MAX]; /* outputs of the first stage, in its order */
-    float *comp_kv, *comp_gate, *index_kv, *index_gate, *index_w;
-    float *index_q; /* [rows][index_heads][index_dim] */
-    float *entry;       /* [rows / rate][head_dim], a text's from its first row / rate on */
-    float *index_entry; /* [rows / rate][index_dim] */
-    float *o;     /* [rows][groups * group_rank] */
-    int64_t *first_task; /* [samples of the chunk + 1] */
-    int64_t *start;      /* [samples + 1] rows of the groups of heads */
-} CompressedRun;
 
 /* ---- sizes ---- */
 
@@ -58,7 +31,7 @@ static int64_t kind_floats(const ModelConfig *m, CompressKind kind)
     return 4 * d + 4 * di + c->index_heads * (1 + di) + div_up(d, rate) + div_up(di, rate);
 }
 
-static int64_t row_floats(const ModelConfig *m)
+int64_t comp_row_floats(const ModelConfig *m)
 {
     const CompressConfig *c = &m->compress;
     return c->q_rank + (int64_t)m->heads * m->head_dim + m->head_dim + c->groups * c->group_rank +
@@ -71,14 +44,14 @@ static int64_t most_entries(const CompressConfig *c, int64_t longest)
     return longest / min_i64(c->rate[COMPRESS_SPARSE], c->rate[COMPRESS_HEAVY]);
 }
 
-static int64_t most_keys(const ModelConfig *m, int64_t window, int64_t longest)
+int64_t comp_most_keys(const ModelConfig *m, int64_t window, int64_t longest)
 {
     return min_i64(longest, window - 1 + QUERY_ROWS) + most_entries(&m->compress, longest);
 }
 
-static size_t scores_floats(const ModelConfig *m, int64_t window, int64_t longest)
+size_t comp_scores_floats(const ModelConfig *m, int64_t window, int64_t longest)
 {
-    int64_t keys = most_keys(m, window, longest), entries = most_entries(&m->compress, longest);
+    int64_t keys = comp_most_keys(m, window, longest), entries = most_entries(&m->compress, longest);
     return (size_t)(keys * m->head_dim + QUERY_ROWS * (keys + 2 * entries));
 }
 
@@ -107,14 +80,7 @@ static void place(CompressedRun *r, float *at)
 
 /* ---- projections ---- */
 
-/* A row of the chunk: its text, its position in it and the tables of its text. */
-typedef struct RowAt {
-    int sample;
-    int64_t pos;
-    const RopeTable *rope;
-} RowAt;
-
-static RowAt row_at(const CompressedRun *r, int64_t t, int from)
+RowAt comp_row_at(const CompressedRun *r, int64_t t, int from)
 {
     const Pass *ps = r->ps;
     RowAt at = {.sample = from < 0 ? pass_sample_of_row(ps, t) : from};
@@ -127,7 +93,7 @@ static RowAt row_at(const CompressedRun *r, int64_t t, int from)
 }
 
 /* Rotates the last dimensions of x[dim] as of position `pos`. */
-static void rotate(const CompressedRun *r, const RopeTable *rope, int64_t pos, bool back, float *x, int64_t dim)
+void comp_rotate(const CompressedRun *r, const RopeTable *rope, int64_t pos, bool back, float *x, int64_t dim)
 {
     ops_rope_pairs(&r->ps->ops, x + dim - r->c->rope, rope->cos + pos * rope->half, rope->sin + pos * rope->half,
                    rope->half, back);
@@ -142,11 +108,11 @@ static void latent_task(void *ctx, int64_t index, int worker)
     int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), d = r->m->head_dim, rank = r->c->q_rank;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
-        at = row_at(r, t, at.sample);
+        at = comp_row_at(r, t, at.sample);
         float *qr = r->qr + t * rank, *kv = r->kv + t * d;
         ops_norm(o, NORM_LATE, qr, r->b->small[COMP_Q_A_NORM], r->b->shift[COMP_Q_A_NORM], r->m->eps, rank, qr);
         ops_norm(o, NORM_LATE, kv, r->b->small[COMP_KV_A_NORM], r->b->shift[COMP_KV_A_NORM], r->m->eps, d, kv);
-        rotate(r, at.rope, at.pos, false, kv, d);
+        comp_rotate(r, at.rope, at.pos, false, kv, d);
     }
 }
 
@@ -166,14 +132,14 @@ static void queries_task(void *ctx, int64_t index, int worker)
     int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, ps->rows), d = r->m->head_dim, di = r->c->index_dim;
     RowAt at = {.sample = -1};
     for (; t < end; t++) {
-        at = row_at(r, t, at.sample);
+        at = comp_row_at(r, t, at.sample);
         for (int64_t h = 0; h < r->m->heads; h++) {
             float *q = r->q + (t * r->m->heads + h) * d;
             plain_norm(&ps->ops, r->m->eps, q, d);
-            rotate(r, at.rope, at.pos, false, q, d);
+            comp_rotate(r, at.rope, at.pos, false, q, d);
         }
         for (int64_t h = 0; h < r->c->index_heads && r->kind == COMPRESS_SPARSE; h++)
-            rotate(r, at.rope, at.pos, false, r->index_q + (t * r->c->index_heads + h) * di, di);
+            comp_rotate(r, at.rope, at.pos, false, r->index_q + (t * r->c->index_heads + h) * di, di);
     }
 }
 
@@ -188,7 +154,7 @@ static float *text_rows(const CompressedRun *r, int part, int sample, float *chu
 }
 
 /* The same of its entries: whole windows before a text never take more than its rows. */
-static float *text_entries(const CompressedRun *r, int sample, bool index)
+float *comp_entries(const CompressedRun *r, int sample, bool index)
 {
     const Pass *ps = r->ps;
     int64_t dim = index ? r->c->index_dim : r->m->head_dim;
@@ -209,11 +175,11 @@ static void make_entry(const CompressedRun *r, const RowAt *at, int64_t w, bool 
                                       index ? r->index_gate : r->comp_gate, width),
                     .ape = r->b->small[index ? COMP_INDEX_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
                     .overlap = overlap};
-    float *x = text_entries(r, at->sample, index) + w * dim;
+    float *x = comp_entries(r, at->sample, index) + w * dim;
     compressor_entry(&c, o, w, x);
     int norm = index ? COMP_INDEX_NORM : COMP_NORM;
     ops_norm(o, NORM_LATE, x, r->b->small[norm], r->b->shift[norm], r->m->eps, dim, x);
-    rotate(r, at->rope, w * r->rate, false, x, dim);
+    comp_rotate(r, at->rope, w * r->rate, false, x, dim);
     if (ps->attn && !index) /* a key like those of the window */
         ps->attn->replace(ps->attn->self, block_tap_linear(r->b, COMP_O), 1, x, 1, dim);
 }
@@ -226,7 +192,7 @@ static void entries_task(void *ctx, int64_t index, int worker)
     int64_t t = index * PASS_TILE, end = min_i64(t + PASS_TILE, r->ps->rows);
     RowAt at = {.sample = -1};
     for (; t < end && !cancel_level(r->ps->r->opt.cancel); t++) {
-        at = row_at(r, t, at.sample);
+        at = comp_row_at(r, t, at.sample);
         if ((at.pos + 1) % r->rate)
             continue;
         make_entry(r, &at, at.pos / r->rate, false);
@@ -237,18 +203,7 @@ static void entries_task(void *ctx, int64_t index, int worker)
 
 /* ---- attention ---- */
 
-/* Query rows [t0, t1) of a sample's text, whose first row would be the chunk's row `base`, and their keys: those of the window from row
- * lo on, then the compressed ones. */
-typedef struct QueryTile {
-    int sample;
-    int64_t base, t0, t1, lo, window, entries;
-    float *keys;   /* [window + entries][head_dim] */
-    float *scores; /* [t1 - t0][window + entries] */
-    float *chosen; /* [t1 - t0][entries], 1 where the indexer lets the row look; NULL: everywhere */
-    float *part;   /* [t1 - t0][entries] */
-} QueryTile;
-
-static int64_t visible(const CompressedRun *r, int64_t t)
+int64_t comp_visible(const CompressedRun *r, int64_t t)
 {
     return r->kind == COMPRESS_NONE ? 0 : (t + 1) / r->rate;
 }
@@ -263,7 +218,7 @@ static void choose_entries(const CompressedRun *r, QueryTile *b, Worker *wk)
     memset(b->chosen, 0, (size_t)(rows * n) * sizeof *b->chosen);
     for (int64_t h = 0; h < heads; h++) {
         GemmArgs g = {.m = rows, .n = n, .k = di, .x = r->index_q + ((b->base + b->t0) * heads + h) * di,
-                      .ldx = heads * di, .w = text_entries(r, b->sample, true), .ldw = di, .y = b->part,
+                      .ldx = heads * di, .w = comp_entries(r, b->sample, true), .ldw = di, .y = b->part,
                       .ldy = n};
         ops_choice(o, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
@@ -274,7 +229,7 @@ static void choose_entries(const CompressedRun *r, QueryTile *b, Worker *wk)
         }
     }
     for (int64_t t = 0; t < rows; t++)
-        choose_greatest(b->chosen + t * n, visible(r, b->t0 + t), c->index_top);
+        choose_greatest(b->chosen + t * n, comp_visible(r, b->t0 + t), c->index_top);
 }
 
 /* Softmax over n scores and one more that no value belongs to; only the shares are rounded. */
@@ -296,10 +251,10 @@ static void softmax_sink(const Ops *o, float *x, int64_t n, float sink)
 }
 
 /* Shares of one row's keys from their scores, 0 where it does not look. */
-static void shares(const CompressedRun *r, const QueryTile *b, int64_t t, float *row, float sink)
+void comp_shares(const CompressedRun *r, const QueryTile *b, int64_t t, float *row, float sink)
 {
     int64_t first = max_i64(t - r->window + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
-    int64_t all = b->window + b->entries, seen = b->window + visible(r, t);
+    int64_t all = b->window + b->entries, seen = b->window + comp_visible(r, t);
     const float *chosen = b->chosen ? b->chosen + (t - b->t0) * b->entries - b->window : NULL;
     for (int64_t s = first; s < seen; s++) /* together, so that nothing hidden is in the sum */
         if (s < b->window ? s < last : !chosen || chosen[s] > 0)
@@ -319,10 +274,29 @@ static void attend(const CompressedRun *r, const QueryTile *b, Worker *wk, int64
     GemmArgs g = {.m = rows, .n = n, .k = d, .x = q, .ldx = ld, .w = b->keys, .ldw = d, .y = b->scores, .ldy = n};
     ops_scores(o, &g, (float)r->m->attn_scale, wk->gemm);
     for (int64_t t = b->t0; t < b->t1; t++)
-        shares(r, b, t, b->scores + (t - b->t0) * n, r->b->small[COMP_SINKS][head]);
+        comp_shares(r, b, t, b->scores + (t - b->t0) * n, r->b->small[COMP_SINKS][head]);
     GemmArgs pv = {.m = rows, .n = d, .k = n, .x = b->scores, .ldx = n, .w = b->keys, .ldw = d, .w_by_k = true,
                    .y = q, .ldy = ld};
     ops_gemm(o, &pv, wk->gemm);
+}
+
+void comp_tile(const CompressedRun *r, int s, int64_t t0, Worker *wk, QueryTile *b)
+{
+    const Pass *ps = r->ps;
+    int64_t d = r->m->head_dim, seen = stream_seen(ps->in, s), len = stream_length(ps->in, s);
+    *b = (QueryTile){.sample = s, .base = ps->in->start[s] - ps->row0 - seen, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, len),
+                     .lo = max_i64(t0 - r->window + 1, 0), .keys = wk->scores};
+    b->window = b->t1 - b->lo;
+    b->entries = comp_visible(r, b->t1 - 1);
+    b->scores = b->keys + (b->window + b->entries) * d;
+    memcpy(b->keys, text_rows(r, PAST_KV, s, r->kv, d) + b->lo * d, (size_t)(b->window * d) * sizeof *b->keys);
+    if (b->entries)
+        memcpy(b->keys + b->window * d, comp_entries(r, s, false), (size_t)(b->entries * d) * sizeof *b->keys);
+    if (r->kind == COMPRESS_SPARSE && b->entries > r->c->index_top) {
+        b->chosen = b->scores + (b->t1 - b->t0) * (b->window + b->entries);
+        b->part = b->chosen + (b->t1 - b->t0) * b->entries;
+        choose_entries(r, b, wk);
+    }
 }
 
 static void attention_task(void *ctx, int64_t index, int worker)
@@ -336,27 +310,15 @@ static void attention_task(void *ctx, int64_t index, int worker)
         *(r->first_task[mid] <= index ? &lo : &hi) = mid;
     }
     int s = ps->s0 + lo;
-    int64_t d = r->m->head_dim, heads = r->m->heads, seen = stream_seen(ps->in, s), len = stream_length(ps->in, s);
-    int64_t t0 = seen + (index - r->first_task[lo]) * QUERY_ROWS;
-    QueryTile b = {.sample = s, .base = ps->in->start[s] - ps->row0 - seen, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, len),
-                   .lo = max_i64(t0 - r->window + 1, 0), .keys = wk->scores};
-    b.window = b.t1 - b.lo;
-    b.entries = visible(r, b.t1 - 1);
-    b.scores = b.keys + (b.window + b.entries) * d;
-    memcpy(b.keys, text_rows(r, PAST_KV, s, r->kv, d) + b.lo * d, (size_t)(b.window * d) * sizeof *b.keys);
-    if (b.entries)
-        memcpy(b.keys + b.window * d, text_entries(r, s, false), (size_t)(b.entries * d) * sizeof *b.keys);
-    if (r->kind == COMPRESS_SPARSE && b.entries > r->c->index_top) {
-        b.chosen = b.scores + (b.t1 - b.t0) * (b.window + b.entries);
-        b.part = b.chosen + (b.t1 - b.t0) * b.entries;
-        choose_entries(r, &b, wk);
-    }
+    int64_t d = r->m->head_dim, heads = r->m->heads;
+    QueryTile b;
+    comp_tile(r, s, stream_seen(ps->in, s) + (index - r->first_task[lo]) * QUERY_ROWS, wk, &b);
     for (int64_t h = 0; h < heads && !cancel_level(ps->r->opt.cancel); h++)
         attend(r, &b, wk, h);
-    const RopeTable *rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, len);
+    const RopeTable *rope = rope_table(&ps->r->rope, r->m, r->b->b->rope, stream_length(ps->in, s));
     for (int64_t t = b.t0; t < b.t1; t++) /* keys were rotated, and so are what their sum gives */
         for (int64_t h = 0; h < heads; h++)
-            rotate(r, rope, t, true, r->q + ((b.base + t) * heads + h) * d, d);
+            comp_rotate(r, rope, t, true, r->q + ((b.base + t) * heads + h) * d, d);
 }
 
 static Status run_attention(CompressedRun *r, Error *err)
@@ -439,6 +401,13 @@ static void keep_rows(const CompressedRun *r)
             past_put(r->ps, r->b, i, part[i], width[i]);
 }
 
+/* A copy for who wants one. */
+static void keep(float *to, const float *x, int64_t n)
+{
+    if (to)
+        memcpy(to, x, (size_t)n * sizeof *to);
+}
+
 static Status run_block(CompressedRun *r, const ChunkBuffers *buf, Error *err)
 {
     Pass *ps = r->ps;
@@ -452,10 +421,14 @@ static Status run_block(CompressedRun *r, const ChunkBuffers *buf, Error *err)
     block_piece(ps, b, q.slot, 1, false, &q_piece);
     block_piece(ps, b, &(int){COMP_O_A}, 1, false, &o_piece);
     RETURN_IF_ERROR(block_project(ps, b, &in, buf->act, &q_piece, err));
+    keep(r->raw_qr, r->qr, ps->rows * r->c->q_rank);
+    keep(r->raw_kv, r->kv, ps->rows * r->m->head_dim);
     RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, latent_task, r, ps->rows, err));
     RETURN_IF_ERROR(block_project(ps, b, &q, buf->act, &o_piece, err));
+    keep(r->raw_q, r->q, ps->rows * r->m->heads * r->m->head_dim);
     RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, queries_task, r, ps->rows, err));
     RETURN_IF_ERROR(feed_heads(r, err));
+    keep(r->kept_q, r->q, ps->rows * r->m->heads * r->m->head_dim);
     if (ps->in->past)
         keep_rows(r);
     if (r->rate)
@@ -464,35 +437,47 @@ static Status run_block(CompressedRun *r, const ChunkBuffers *buf, Error *err)
     return project_groups(r, buf, err);
 }
 
-static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
+CompressedRun comp_of(Pass *ps, BlockRun *b)
 {
     const CompressedConf *conf = b->b->conf;
     const ModelConfig *m = ps->cfg;
-    CompressedRun r = {.ps = ps, .b = b, .m = m, .c = &m->compress, .kind = conf->kind, .window = conf->window,
-                       .rate = m->compress.rate[conf->kind]};
-    RETURN_IF_ERROR(block_read(ps, b, buf, err));
-    r.first_task = mem_array((size_t)(ps->s1 - ps->s0) + 1, sizeof *r.first_task);
-    r.start = mem_array((size_t)ps->in->samples + 1, sizeof *r.start);
-    Status st = r.first_task && r.start ? ST_OK : error_nomem(err, "attention");
-    place(&r, buf->mid);
+    return (CompressedRun){.ps = ps, .b = b, .m = m, .c = &m->compress, .kind = conf->kind, .window = conf->window,
+                           .rate = m->compress.rate[conf->kind]};
+}
+
+Status comp_run(CompressedRun *r, const ChunkBuffers *buf, float *at, Error *err)
+{
+    Pass *ps = r->ps;
+    RETURN_IF_ERROR(block_read(ps, r->b, buf, err));
+    r->first_task = mem_array((size_t)(ps->s1 - ps->s0) + 1, sizeof *r->first_task);
+    r->start = mem_array((size_t)ps->in->samples + 1, sizeof *r->start);
+    Status st = r->first_task && r->start ? ST_OK : error_nomem(err, "attention");
+    place(r, at);
     if (st == ST_OK)
-        st = run_block(&r, buf, err);
-    free(r.first_task);
-    free(r.start);
-    return st == ST_OK ? block_end(ps, b, COMP_O, r.o, buf, err) : st;
+        st = run_block(r, buf, err);
+    free(r->first_task);
+    free(r->start);
+    return st;
+}
+
+static Status forward(Pass *ps, BlockRun *b, const ChunkBuffers *buf, Error *err)
+{
+    CompressedRun r = comp_of(ps, b);
+    RETURN_IF_ERROR(comp_run(&r, buf, buf->mid, err));
+    return block_end(ps, b, COMP_O, r.o, buf, err);
 }
 
 static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
 {
     const ModelConfig *c = ask->cfg;
-    int64_t window = ((const CompressedConf *)b->conf)->window, keys = most_keys(c, window, ask->longest);
+    int64_t window = ((const CompressedConf *)b->conf)->window, keys = comp_most_keys(c, window, ask->longest);
     int slot[STAGE_MAX], q[2];
     bool gate;
     int n = first(b, slot, &gate);
-    out->row.mid = row_floats(c);
+    out->row.mid = comp_row_floats(c);
     out->row.act = max_i64(need_acts(b, ask, slot, n), need_acts(b, ask, &(int){COMP_O_A}, 1));
     out->row.act = max_i64(out->row.act, need_acts(b, ask, q, queries(b, q)));
-    out->worker.scores = scores_floats(c, window, ask->longest);
+    out->worker.scores = comp_scores_floats(c, window, ask->longest);
     need_product(ask, &out->worker, QUERY_ROWS, keys, c->head_dim);
     need_product(ask, &out->worker, QUERY_ROWS, c->head_dim, keys);
     need_ends(b, ask, COMP_O, out);
@@ -505,4 +490,11 @@ static void past(const Block *b, const ModelConfig *cfg, PastShape *out)
     memcpy(out->row, width, sizeof width);
 }
 
-const BlockOps compressed_ops = {.need = need, .first = first, .forward = forward, .past = past};
+static void backward_need(const Block *b, const NeedAsk *ask, BlockNeed *out)
+{
+    need(b, ask, out);
+    compressed_back_need(b, ask, out);
+}
+
+const BlockOps compressed_ops = {.need = need, .first = first, .forward = forward, .past = past,
+                                 .backward = compressed_backward, .backward_need = backward_need};

@@ -69,6 +69,39 @@ void compressor_entry(const Compressor *c, const Ops *o, int64_t w, float *out)
         mix_slots(c, o, w, f, c->dim - f < COMPRESS_STEP ? c->dim - f : COMPRESS_STEP, out + f);
 }
 
+/* p = softmax over the slots: dkv = p g, dgate = p g (kv - out). */
+static void slots_back(const Compressor *c, const Ops *o, int64_t w, int64_t f, int64_t n, const float *out, const float *g,
+                       float *dkv, float *dgate)
+{
+    float max[COMPRESS_STEP], sum[COMPRESS_STEP] = {0}, part[COMPRESS_STEP];
+    int64_t slots = c->overlap ? 2 * c->rate : c->rate, at, ape;
+    for (int64_t i = 0; i < n; i++)
+        max[i] = -INFINITY;
+    for (int64_t j = 0; j < slots; j++)
+        for (int64_t i = 0; slot_of(c, w, j, f, &at, &ape) && i < n; i++)
+            max[i] = fmaxf(max[i], c->gate[at + i] + c->ape[ape + i]);
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t j = 0; j < slots; j++) {
+            if (!slot_of(c, w, j, f, &at, &ape))
+                continue;
+            for (int64_t i = 0; i < n; i++)
+                part[i] = c->gate[at + i] + c->ape[ape + i] - max[i];
+            o->f->exp(part, n);
+            if (pass == 0)
+                o->k->add(sum, part, sum, n);
+            for (int64_t i = 0; i < n && pass == 1; i++) {
+                dkv[at + i] = part[i] / sum[i] * g[i];
+                dgate[at + i] = dkv[at + i] * (c->kv[at + i] - out[i]);
+            }
+        }
+}
+
+void compressor_back(const Compressor *c, const Ops *o, int64_t w, const float *out, const float *g, float *dkv, float *dgate)
+{
+    for (int64_t f = 0; f < c->dim; f += COMPRESS_STEP)
+        slots_back(c, o, w, f, c->dim - f < COMPRESS_STEP ? c->dim - f : COMPRESS_STEP, out + f, g + f, dkv, dgate);
+}
+
 /* A float's bits so that greater numbers have greater keys; NaN has the least. */
 static uint32_t key_of(float x)
 {

@@ -19,6 +19,10 @@ typedef struct Compressor {
  * feature by itself. */
 void compressor_entry(const Compressor *c, const Ops *o, int64_t w, float *out);
 
+/* Gradients of entry w, out as compressor_entry gives it, g of it: set at its slots of dkv and dgate, [tokens][width]; no two
+ * entries have one of the same feature. */
+void compressor_back(const Compressor *c, const Ops *o, int64_t w, const float *out, const float *g, float *dkv, float *dgate);
+
 /* Replaces the k greatest of n numbers by 1 and the others by 0; among equals the first are taken. k > 0. */
 void choose_greatest(float *x, int64_t n, int64_t k);
 
