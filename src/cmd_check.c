@@ -6,11 +6,13 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "convert/convert.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "model/config.h"
 #include "model/storage.h"
 #include "quant/quantizer.h"
+#include "recipe/field.h"
 #include "recipe/recipe.h"
 #include "save/outcheck.h"
 #include "src/commands.h"
@@ -349,6 +351,21 @@ static Status check_rules(Report *r, const Recipe *recipe, Error *err)
     return models ? ST_OK : add_broken_rules(r, recipe, NULL, err);
 }
 
+/* Every line of what a document's reader found wrong. */
+static Status add_errors(Report *r, const Str *all, const Error *why, Error *err)
+{
+    Status st = ST_OK;
+    if (all->oom || !all->len || why->status == ST_NOMEM)
+        return add_failure(r, why, err);
+    for (char *line = all->s, *end; st == ST_OK && line && *line; line = end ? end + 1 : NULL) {
+        if ((end = strchr(line, '\n')))
+            *end = 0;
+        st = add_finding(r, SCAN_BAD, "", line, err);
+    }
+    r->worst = why->status;
+    return st;
+}
+
 static Status check_recipe(Report *r, Error *err)
 {
     Recipe *recipe = NULL;
@@ -357,22 +374,80 @@ static Status check_recipe(Report *r, Error *err)
     Status st = ST_OK;
     r->kind = "recipe";
     r->files = 1;
-    if (recipe_open(&recipe, &recipe_rows, r->path, &all, &why) != ST_OK) {
-        if (all.oom || !all.len || why.status == ST_NOMEM)
-            st = add_failure(r, &why, err);
-        for (char *line = all.s, *end; st == ST_OK && line && *line; line = end ? end + 1 : NULL) {
-            if ((end = strchr(line, '\n')))
-                *end = 0;
-            st = add_finding(r, SCAN_BAD, "", line, err);
-        }
-        r->worst = why.status;
-    }
+    if (recipe_open(&recipe, &recipe_rows, r->path, &all, &why) != ST_OK)
+        st = add_errors(r, &all, &why, err);
     if (recipe && st == ST_OK)
         st = add_notes(r, recipe, err);
     if (recipe && st == ST_OK)
         st = check_rules(r, recipe, err);
     recipe_free(recipe);
     str_free(&all);
+    return st;
+}
+
+/* ---- documents of modelslim_convert ---- */
+
+/* What it would do to one model. */
+static Status check_against(Report *r, const ConvertDoc *doc, const char *model, Error *err)
+{
+    ConvertPlan *p;
+    Error why = {0};
+    char line[700];
+    int n;
+    if (convert_plan_make(&p, doc, &(ConvertAsk){.model = model, .dir = "converted"}, &why) != ST_OK)
+        return add_failure(r, &why, err);
+    Status st = ST_OK;
+    const char *const *notes = convert_notes(p, &n);
+    for (int i = 0; i < n && st == ST_OK; i++) {
+        snprintf(line, sizeof line, "with %.200s: %s", model, notes[i]);
+        st = add_finding(r, SCAN_NOTE, "", line, err);
+    }
+    const ConvertWay *way = convert_ways(p, &n);
+    for (int i = 0; i < n && st == ST_OK; i++) {
+        snprintf(line, sizeof line, "with %.200s: %s:%d: %lld linears %s -> %s", model, path_base(r->path),
+                 convert_doc_rule(doc, way[i].rule)->line, (long long)way[i].linears, convert_kind_name(way[i].from),
+                 convert_kind_name(way[i].to));
+        st = add_finding(r, SCAN_NOTE, "", line, err);
+    }
+    convert_plan_free(p);
+    return st;
+}
+
+/* Against the models that are checked along with it. What can't be read as weights is told at its own path. */
+static Status check_conversion(Report *r, const char *text, size_t len, Error *err)
+{
+    ConvertDoc *doc;
+    Str all = {0};
+    Error why = {0};
+    Status st = ST_OK;
+    r->kind = "recipe";
+    r->files = 1;
+    if (convert_doc_parse(&doc, &recipe_rows, text, len, r->path, &all, &why) != ST_OK)
+        st = add_errors(r, &all, &why, err);
+    for (int i = 0; doc && i < r->cl->nwords && st == ST_OK; i++) {
+        Checkpoint *c;
+        if (strcmp(r->cl->words[i], r->path) == 0 || checkpoint_open(&c, r->cl->words[i], NULL) != ST_OK)
+            continue;
+        checkpoint_free(c);
+        st = check_against(r, doc, r->cl->words[i], err);
+    }
+    convert_doc_free(doc);
+    str_free(&all);
+    return st;
+}
+
+static Status check_file(Report *r, Error *err)
+{
+    char *text;
+    size_t len;
+    Error why = {0};
+    if (document_read(r->path, &text, &len, NULL, &why) != ST_OK)
+        return add_failure(r, &why, err);
+    bool is;
+    Status st = convert_is_document(text, len, &is, err);
+    if (st == ST_OK)
+        st = is ? check_conversion(r, text, len, err) : check_recipe(r, err);
+    free(text);
     return st;
 }
 
@@ -476,7 +551,7 @@ static Status check_path(const CommandLine *cl, const char *path, Pool *pool, in
     char *session = session_dir(path);
     Status st = session ? check_session(&r, session, err)
                 : model ? check_outputs(&r, &output, pool, show, err)
-                        : check_recipe(&r, err);
+                        : check_file(&r, err);
     if (st == ST_OK && !session && model && !output)
         st = check_model(&r, pool, show, err);
     if (st == ST_OK) {
@@ -545,7 +620,8 @@ const Command command_check = {
             " finished. A recipe of any apiversion is bad where the quantizer's own loader refuses it; what doesn't "
             "run here is to know. It is held against what inference engines load, with every model named beside it: "
             "fused groups that it splits, patterns that select nothing, linears that loaders keep float, schemes "
-            "without a class there are to know, and bad with --runtime. A session is bad where records of its journal are "
+            "without a class there are to know, and bad with --runtime. A document of modelslim_convert is held "
+            "against the weights of every model beside it: bad is what can't be converted. A session is bad where records of its journal are "
             "damaged or missing, its model is another, or a stopped analysis lacks what it goes on from. Exit 65 when "
             "something is bad. In a session, without a path: the present decision against what its export has to prove and the rules "
             "of inference engines.",

@@ -7,6 +7,7 @@
 
 #include "base/ascii.h"
 #include "base/mem.h"
+#include "convert/convert.h"
 #include "io/file.h"
 #include "recipe/practice.h"
 #include "src/commands.h"
@@ -161,10 +162,29 @@ static Status check_quant_options(App *a, const CommandLine *cl, bool *debug, Er
     return ST_OK;
 }
 
+/* A document that converts needs no model that runs. */
+static Status run_quant_conversion(App *a, const CommandLine *cl, ConvertDoc *doc, Error *err)
+{
+    const char *model = cl_str(cl, "model_path");
+    if (cl_given(cl, "debug"))
+        app_note(a, "note: --debug writes nothing of a conversion");
+    log_phase(a, "===========QUANTIZE MODEL===========");
+    Status st = model ? run_conversion(a, cl, model, doc, err) : error_set(err, ST_USAGE, "'quant' needs --model_path DIR");
+    convert_doc_free(doc);
+    RETURN_IF_ERROR(st);
+    log_phase(a, "===========SUCCESS===========");
+    return ST_OK;
+}
+
 static Status run_quant(App *a, const CommandLine *cl, Error *err)
 {
     bool debug;
     RETURN_IF_ERROR(check_quant_options(a, cl, &debug, err));
+    ConvertDoc *conversion = NULL;
+    if (cl_str(cl, "config_path"))
+        RETURN_IF_ERROR(open_conversion(cl_str(cl, "config_path"), &conversion, err));
+    if (conversion)
+        return run_quant_conversion(a, cl, conversion, err);
     log_phase(a, "===========ANALYSE MODEL===========");
     RETURN_IF_ERROR(open_for_run(a, cl, NULL, err));
     if (debug || (a->progress == 1 && !isatty(STDERR_FILENO)))
@@ -219,7 +239,7 @@ const Command command_quant = {
     .name = "quant",
     .args = "",
     .summary = "Quantize a model by a recipe and write what an inference engine loads.",
-    .help = "The recipe is --config_path, or the best practice of --quant_type for this model. Everything is checked "
+    .help = "The recipe is --config_path (one of modelslim_convert runs as 'convert' does), or the best practice of --quant_type for this model. Everything is checked "
             "before anything is written. What is in the target is replaced with --force only, and not before the run is "
             "whole; files that are not of an older output stay.",
     .flags = CMD_LONG | CMD_CLI | CMD_CLI_ONLY,

@@ -11,7 +11,7 @@
     ROW(fit) ROW(grow) ROW(trim) ROW(keep) ROW(swap) ROW(sets) ROW(front) ROW(tune) ROW(answer) ROW(guide) ROW(interact) \
     ROW(export) ROW(report) ROW(quantize) \
     ROW(history) ROW(log) ROW(session) ROW(replay) ROW(set) ROW(bind) ROW(theme) ROW(screen) ROW(dump) ROW(wait) ROW(cancel) ROW(pause) ROW(resume) ROW(priority) ROW(discard) ROW(profile) \
-    ROW(quant) ROW(info) ROW(tensors) ROW(plot) ROW(hist) ROW(heat) ROW(schemes) ROW(check) ROW(forward) ROW(generate) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \
+    ROW(quant) ROW(convert) ROW(info) ROW(tensors) ROW(plot) ROW(hist) ROW(heat) ROW(schemes) ROW(check) ROW(forward) ROW(generate) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \
     ROW(quit)
 #define COMMAND_DECLARE(name) extern const Command command_##name;
 COMMAND_ROWS(COMMAND_DECLARE)
@@ -27,6 +27,11 @@ Status one_linear(const Session *s, const char *word, int64_t *out, Error *err);
 Status plot_size(const CommandLine *cl, int *w, int *h, Error *err);
 /* Refuses the peer's options that name what this program is not (--device npu). */
 Status check_peer_options(App *a, const CommandLine *cl, Error *err);
+struct ConvertDoc;
+/* Runs a document of modelslim_convert as the options of 'convert' and 'quant' say; prints what it did. */
+Status run_conversion(App *a, const CommandLine *cl, const char *model, const struct ConvertDoc *doc, Error *err);
+/* *out NULL: the file is no such document. */
+Status open_conversion(const char *path, struct ConvertDoc **out, Error *err);
 /* The ranked table and the measured effect of keeping the two worst linears in float, for a model without a terminal
  * (make demo). */
 Status report_run(App *a, Error *err);

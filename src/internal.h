@@ -72,6 +72,8 @@ typedef struct ByteWatch {
     int show;        /* App.progress */
     int width;       /* of the progress line */
     int64_t last_ns; /* of the last line */
+    int64_t began_ns; /* of the first call, which found so many bytes done */
+    uint64_t began;
     Cancel cancel;
 } ByteWatch;
 /* For what takes (ctx, done, total) in bytes; ctx: ByteWatch. */

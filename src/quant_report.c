@@ -108,14 +108,12 @@ static void text_saver(const SaveFile *files, int n, Str *out)
     str_putc(out, '\n');
 }
 
-static void text_files(const QuantizeOptions *opt, const QuantizeOutline *o, Str *out)
+void saver_files_text(const char *type, const char *dir, uint64_t bytes, const SaveFile *files, int n, Str *out)
 {
-    for (int i = 0; i < o->nsavers; i++) {
-        str_printf(out, "%s writes into %s, ", o->saver[i].type, opt->save_path);
-        str_bytes(out, o->saver[i].bytes);
-        str_puts(out, " of weights:\n");
-        text_saver(o->saver[i].files, o->saver[i].nfiles, out);
-    }
+    str_printf(out, "%s writes into %s, ", type, dir);
+    str_bytes(out, bytes);
+    str_puts(out, " of weights:\n");
+    text_saver(files, n, out);
 }
 
 static void text_names(const char *what, const NameList *l, Str *out)
@@ -128,26 +126,24 @@ static void text_names(const char *what, const NameList *l, Str *out)
     str_putc(out, '\n');
 }
 
-static void text_target(const QuantizeOptions *opt, const QuantizeOutline *o, Str *out)
+void save_target_text(const SaveTarget *t, const char *dir, bool force, const char *unit, const char *if_what, Str *out)
 {
-    const SaveTarget *t = &o->target;
-    if (t->done && !opt->force) {
-        str_printf(out, "%s holds this model already: whole, nothing would be written%s\n", opt->save_path,
-                   o->needs_data ? " if the calibration texts are still the same" : "");
+    if (t->done && !force) {
+        str_printf(out, "%s holds this model already: whole, nothing would be written%s\n", dir, if_what);
         text_names("leaves     ", &t->left, out);
         return;
     }
     if (t->model[0])
-        str_printf(out, "%s holds %s%s as %s wrote it\n", opt->save_path, t->other ? "another model, " : "", t->model, t->saver);
+        str_printf(out, "%s holds %s%s as %s wrote it\n", dir, t->other ? "another model, " : "", t->model, t->saver);
     if (t->stopped)
-        str_printf(out, "%s holds a stopped run, %d layers done%s\n", opt->save_path, t->stopped,
+        str_printf(out, "%s holds a stopped run, %d %s done%s\n", dir, t->stopped, unit,
                    t->goes_on ? ": --resume goes on with it" : ", of another model or recipe");
-    text_names(opt->force ? "replaces   " : "there already, replaced with --force only   ", &t->replaced, out);
+    text_names(force ? "replaces   " : "there already, replaced with --force only   ", &t->replaced, out);
     text_names("removes    ", &t->removed, out);
     text_names("leaves     ", &t->left, out);
 }
 
-static void json_names(const char *key, const NameList *l, Str *out)
+void names_json(const char *key, const NameList *l, Str *out)
 {
     str_printf(out, "\"%s\":[", key);
     for (size_t i = 0; i < l->n; i++) {
@@ -157,30 +153,28 @@ static void json_names(const char *key, const NameList *l, Str *out)
     str_putc(out, ']');
 }
 
-static void json_target(const SaveTarget *t, Str *out)
+void save_target_json(const SaveTarget *t, Str *out)
 {
     str_printf(out, ",\"target\":{\"done\":%s,", t->done ? "true" : "false");
-    json_names("replaced", &t->replaced, out);
+    names_json("replaced", &t->replaced, out);
     str_putc(out, ',');
-    json_names("removed", &t->removed, out);
+    names_json("removed", &t->removed, out);
     str_putc(out, ',');
-    json_names("left", &t->left, out);
+    names_json("left", &t->left, out);
     str_putc(out, '}');
 }
 
-static void json_files(const QuantizeOutline *o, Str *out)
+void saver_files_json(const char *type, uint64_t bytes, const SaveFile *files, int n, Str *out)
 {
-    for (int i = 0; i < o->nsavers; i++) {
-        str_puts(out, i ? ",{\"saver\":" : "{\"saver\":");
-        str_json(out, o->saver[i].type);
-        str_printf(out, ",\"bytes\":%llu,\"files\":[", (unsigned long long)o->saver[i].bytes);
-        for (int k = 0; k < o->saver[i].nfiles; k++) {
-            str_puts(out, k ? ",{\"name\":" : "{\"name\":");
-            str_json(out, o->saver[i].files[k].name);
-            str_printf(out, ",\"bytes\":%llu}", (unsigned long long)o->saver[i].files[k].bytes);
-        }
-        str_puts(out, "]}");
+    str_puts(out, "{\"saver\":");
+    str_json(out, type);
+    str_printf(out, ",\"bytes\":%llu,\"files\":[", (unsigned long long)bytes);
+    for (int k = 0; k < n; k++) {
+        str_puts(out, k ? ",{\"name\":" : "{\"name\":");
+        str_json(out, files[k].name);
+        str_printf(out, ",\"bytes\":%llu}", (unsigned long long)files[k].bytes);
     }
+    str_puts(out, "]}");
 }
 
 /* People are told of another arithmetic than the default. */
@@ -215,9 +209,12 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
         str_puts(out, "],\"levels\":[");
         RETURN_IF_ERROR(put_levels(s, f, out, err));
         str_puts(out, "],\"savers\":[");
-        json_files(o, out);
+        for (int i = 0; i < o->nsavers; i++) {
+            str_puts(out, i ? "," : "");
+            saver_files_json(o->saver[i].type, o->saver[i].bytes, o->saver[i].files, o->saver[i].nfiles, out);
+        }
         str_putc(out, ']');
-        json_target(&o->target, out);
+        save_target_json(&o->target, out);
         str_puts(out, "}\n");
         return ST_OK;
     }
@@ -231,8 +228,10 @@ Status quant_outline_text(Session *s, const QuantizeOptions *opt, const Quantize
                    o->attention[i].n == 1 ? "" : "s");
     str_puts(out, "levels\n");
     RETURN_IF_ERROR(put_levels(s, f, out, err));
-    text_files(opt, o, out);
-    text_target(opt, o, out);
+    for (int i = 0; i < o->nsavers; i++)
+        saver_files_text(o->saver[i].type, opt->save_path, o->saver[i].bytes, o->saver[i].files, o->saver[i].nfiles, out);
+    save_target_text(&o->target, opt->save_path, opt->force, "layers",
+                     o->needs_data ? " if the calibration texts are still the same" : "", out);
     return ST_OK;
 }
 

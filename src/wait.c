@@ -88,12 +88,26 @@ static void line_clear(int *width)
     *width = 0;
 }
 
+/* How fast it goes, and how long it will: once there is something to tell it by. */
+static void byte_line(ByteWatch *w, int64_t now, uint64_t done, uint64_t total)
+{
+    const double seconds = (double)(now - w->began_ns) * 1e-9, rate = (double)(done - w->began) / 1e6 / (seconds > 0 ? seconds : 1);
+    char left[40] = "";
+    if (seconds > 0.5 && rate > 0 && done < total)
+        snprintf(left, sizeof left, ", %.0f MB/s, %.0f s left", rate, (double)(total - done) / 1e6 / rate);
+    line_rewrite(&w->width, "%.30s  %.0f of %.0f MiB%s", w->path, (double)done / 1048576, (double)total / 1048576, left);
+}
+
 void byte_progress(void *ctx, uint64_t done, uint64_t total)
 {
     ByteWatch *w = ctx;
     if (interrupt_take() > 0)
         atomic_store(&w->cancel.level, 2);
     int64_t now = clock_ns();
+    if (!w->began_ns) {
+        w->began_ns = now;
+        w->began = done;
+    }
     if (w->show <= 0 || (now - w->last_ns < 100000000 && done < total))
         return;
     w->last_ns = now;
@@ -101,7 +115,7 @@ void byte_progress(void *ctx, uint64_t done, uint64_t total)
         fprintf(stderr, "{\"phase\":\"%s\",\"done\":%llu,\"total\":%llu}\n", w->phase, (unsigned long long)done,
                 (unsigned long long)total);
     else
-        line_rewrite(&w->width, "%.50s  %.0f of %.0f MiB", w->path, (double)done / 1048576, (double)total / 1048576);
+        byte_line(w, now, done, total);
     if (w->show != 2 && done >= total)
         fputs("\n", stderr);
 }

@@ -318,23 +318,27 @@ Status storage_take(Open *o, const char *base, int64_t matrices, int64_t rows, i
     return ST_OK;
 }
 
-/* Values of a row as the shape's tensor says. */
-static Status told_width(const Open *o, const TensorInfo *t, WeightStore *w)
+Status storage_width(const Model *m, const TensorInfo *t, WeightStore *w, Error *err)
 {
+    const Open o = {.m = (Model *)(uintptr_t)m, .err = err}; /* only read */
     int64_t shape[2];
     int32_t narrow[2];
     bool wide = w->shape->dtype == DT_I64;
     if (w->shape->ndim != 1 || w->shape->shape[0] != 2 || (!wide && w->shape->dtype != DT_I32))
-        return error_set(o->err, ST_DATA, "'%s': tensor '%s' must be two integers", open_file_of(o, w->shape),
-                         w->shape->name);
-    RETURN_IF_ERROR(checkpoint_read(o->m->ckpt, w->shape, 0, w->shape->nbytes, wide ? (void *)shape : (void *)narrow,
-                                    o->err));
+        return error_set(err, ST_DATA, "'%s': tensor '%s' must be two integers", open_file_of(&o, w->shape), w->shape->name);
+    RETURN_IF_ERROR(checkpoint_read(m->ckpt, w->shape, 0, w->shape->nbytes, wide ? (void *)shape : (void *)narrow, err));
     int64_t in = wide ? shape[1] : narrow[1];
-    if (in < 1 || div_up(in, w->how->codes) != t->shape[1])
-        return error_set(o->err, ST_DATA, "'%s': tensor '%s' says rows of %lld values, '%s' has %lld elements in one",
-                         open_file_of(o, w->shape), w->shape->name, (long long)in, t->name, (long long)t->shape[1]);
+    if (in < 1 || div_up(in, w->how->codes) != t->shape[t->ndim - 1])
+        return error_set(err, ST_DATA, "'%s': tensor '%s' says rows of %lld values, '%s' has %lld elements in one",
+                         open_file_of(&o, w->shape), w->shape->name, (long long)in, t->name, (long long)t->shape[t->ndim - 1]);
     w->in = in;
     return ST_OK;
+}
+
+Status storage_scales(const Model *m, int64_t matrices, WeightStore *w, Error *err)
+{
+    const Open o = {.m = (Model *)(uintptr_t)m, .err = err}; /* only read */
+    return check_scales(&o, matrices, w);
 }
 
 Status storage_loose(const Model *m, const TensorInfo *t, Linear *l, WeightStore *w, Error *err)
@@ -350,7 +354,7 @@ Status storage_loose(const Model *m, const TensorInfo *t, Linear *l, WeightStore
                        .in = t->shape[1] * s->codes, .row_bytes = t->shape[1] * dtype_size(s->dtype)};
     w->shape = s->shape ? find(m->ckpt, base, s->shape) : NULL;
     if (w->shape) /* the last element of a row may hold fewer codes */
-        RETURN_IF_ERROR(told_width(&o, t, w));
+        RETURN_IF_ERROR(storage_width(m, t, w, err));
     *l = (Linear){.weight = t, .store = w, .out = w->rows, .in = w->in, .layer = -1, .expert = -1};
     if (s->refused && find(m->ckpt, base, s->refused))
         return error_set(err, ST_DATA, "'%s': '%s': %s weights with offsets are not read", open_file_of(&o, t), t->name,

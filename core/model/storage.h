@@ -27,6 +27,11 @@ Status storage_take(Open *o, const char *base, int64_t matrices, int64_t rows, i
  * don't fit, or it is a stack. */
 Status storage_loose(const Model *m, const TensorInfo *t, Linear *l, WeightStore *w, Error *err);
 
+/* The parts of it: how many values a row of codes t has (w->in), as w->shape says, and the blocks that w->scale is for, its type
+ * and shape checked; how, scale, shape and rows of w are there. Of m only checkpoint, path and block sizes are looked at. */
+Status storage_width(const Model *m, const TensorInfo *t, WeightStore *w, Error *err);
+Status storage_scales(const Model *m, int64_t matrices, WeightStore *w, Error *err);
+
 /* What a tensor holds when it belongs to a coded weight, told by names and types alone. */
 typedef struct StorageRole {
     const Storage *how;  /* NULL: neither codes nor scales nor a shape */

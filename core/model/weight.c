@@ -135,7 +135,8 @@ static void store_rows(const MathKernels *k, const Linear *l, int64_t first, con
             decode(s->how->code, lut, codes, at, n, v, w + o * l->in + at);
         }
     }
-    k->round_bf16(w, rows * l->in);
+    if (!s->exact)
+        k->round_bf16(w, rows * l->in);
 }
 
 /* A weight whose columns are apart; its first value is at raw. */

@@ -36,6 +36,7 @@ typedef struct WeightStore {
     int64_t rows, in;           /* of one matrix */
     int64_t row_bytes;          /* of one row of codes */
     int64_t block_out, block_in;/* values that share a scale */
+    bool exact;                 /* products stay as float32 has them */
 } WeightStore;
 
 /* The dtype in which the values of a weight can be written without loss. */

@@ -13,6 +13,8 @@
 typedef struct RecipeRows RecipeRows;
 typedef struct ProcessorType ProcessorType;
 extern const RecipeRows recipe_rows; /* of this build (core/registry.c) */
+/* The kinds of weights that documents of modelslim_convert name, NULL behind the last. */
+extern const char *const convert_kind_words[];
 
 /* A quantization recipe: a modelslim_v1 document with its source text. */
 typedef struct Recipe Recipe;

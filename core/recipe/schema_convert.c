@@ -1,16 +1,16 @@
 #include "recipe/recipe_impl.h"
 
-/* The keys of modelslim_convert (specs/config.md 3): read and validated, not run by this build. */
+/* The keys of modelslim_convert (specs/config.md 3). What such a document does is core/convert's. */
 
-static const char *const kinds[] = {
-    "FLOAT",           "FP8_BLOCK", "W8A8_MXFP8", "W4A4_MXFP4", "W4A8_MXFP8", "INT4_PACKED",
+const char *const convert_kind_words[] = {
+    "FLOAT",          "FP8_BLOCK", "W8A8_MXFP8", "W4A4_MXFP4", "W4A8_MXFP8", "INT4_PACKED",
     "NVFP4_MODELOPT", "HIFP4",     "UNKNOWN",    NULL,
 };
 
 /* A route is 'auto' or the kinds on the way. */
 static void check_linear(Check *c, const YamlNode *map)
 {
-    static const Field kind = {.type = F_ENUM, .words = kinds};
+    static const Field kind = {.type = F_ENUM, .words = convert_kind_words};
     const YamlNode *route = yaml_get(map, "route");
     if (!route || node_is(route, "auto"))
         return;
@@ -27,7 +27,7 @@ static void check_linear(Check *c, const YamlNode *map)
 
 static const Field linear_fields[] = {
     {.key = "match", .type = F_STRINGS, .required = true},
-    {.key = "target", .type = F_ENUM, .words = kinds, .required = true},
+    {.key = "target", .type = F_ENUM, .words = convert_kind_words, .required = true},
     {.key = "route", .type = F_ANY},
     FIELD_END,
 };
@@ -102,7 +102,7 @@ static const Object parallel_object = {.fields = parallel_fields};
 static const Field default_fields[] = {
     {.key = "src_format", .type = F_STR},
     {.key = "dst_format", .type = F_STR},
-    {.key = "dst_ir", .type = F_ENUM, .words = kinds, .nullable = true},
+    {.key = "dst_ir", .type = F_ENUM, .words = convert_kind_words, .nullable = true},
     FIELD_END,
 };
 static const Object default_object = {.fields = default_fields};
@@ -158,5 +158,5 @@ static const Object spec_object = {.fields = spec_fields, .extra = true, .check 
 const ApiVersion api_convert = {
     .name = "modelslim_convert",
     .spec = &spec_object,
-    .blocks = "conversions are read, not run by this build",
+    .blocks = "a conversion quantizes no layer by a recipe: 'slimscope convert' and 'slimscope quant' run it",
 };

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "recipe/field.h"
+#include "save/ascendv1.h"
 #include "save/attention.h"
 #include "save/families.h"
 #include "save/pyjson.h"
@@ -33,9 +34,8 @@ static int place_of(const char *const *ranks, const char *label)
     return -1;
 }
 
-/* Ours: a linear with a low-rank branch counts as its scheme does, and a little more than without. The peer's counts without,
- * but for the one label that its list has. *label: what it counts as. */
-static int rank_of(bool peer, const char **label)
+/* The peer's counts without, but for the one label that its list has. */
+int ascend_rank(bool peer, const char **label)
 {
     const char *name = scheme_of_label(*label);
     bool branch = strcmp(name, *label) != 0;
@@ -56,7 +56,7 @@ static const char *model_type_of(const SaveOut *s)
             label = save_quantized(s, it->linear) ? save_label(s->plan, it->linear) : "FLOAT";
         else if (it->head)
             label = "FLOAT";
-        int r = label ? rank_of(s->plan->peer, &label) : -1;
+        int r = label ? ascend_rank(s->plan->peer, &label) : -1;
         type = r > best ? label : type;
         best = r > best ? r : best;
     }
@@ -123,7 +123,7 @@ static void put_indexer(const SaveOut *s, Str *out)
         str_puts(out, ",\n    \"indexer_quant_type\": \"INT8_DYNAMIC\"");
 }
 
-static Status documents(SaveOut *s, Error *err)
+Status ascend_describe(SaveOut *s, const char *type, int64_t group, Error *err)
 {
     Str out = {0};
     char name[256];
@@ -148,9 +148,9 @@ static Status documents(SaveOut *s, Error *err)
     if (attention)
         str_puts(&out, "\n    \"fa_quant_type\": \"FAKQuant\",");
     str_printf(&out, "\n    \"version\": \"1.0.0\",\n    \"model_quant_type\": \"%s\",\n    \"metadata\": ",
-               model_type_of(s));
+               type);
     Status st = save_put_notes(s, SAVE_METADATA, &out, err);
-    str_printf(&out, ",\n    \"group_size\": %lld,\n    \"optional\": ", (long long)group_size_of(s));
+    str_printf(&out, ",\n    \"group_size\": %lld,\n    \"optional\": ", (long long)group);
     if (st == ST_OK)
         st = save_put_notes(s, SAVE_OPTIONAL, &out, err);
     put_indexer(s, &out);
@@ -158,7 +158,12 @@ static Status documents(SaveOut *s, Error *err)
     if (st == ST_OK)
         st = save_document(s, name, &out, err);
     str_free(&out);
-    RETURN_IF_ERROR(st);
+    return st;
+}
+
+static Status documents(SaveOut *s, Error *err)
+{
+    RETURN_IF_ERROR(ascend_describe(s, model_type_of(s), group_size_of(s), err));
     RETURN_IF_ERROR(save_side_files(s, false, err));
     return edit_config(s, err);
 }

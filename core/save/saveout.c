@@ -239,8 +239,7 @@ static bool is_same_run(const SaveOut *s, const Manifest *m)
     return s->plan->flow ? strcmp(m->run, s->run) == 0 : strcmp(m->plan, s->known) == 0;
 }
 
-/* Whether the target holds this very output, whole. */
-static Status is_complete(SaveOut *s, int at, bool *done, Error *err)
+Status saveout_complete(SaveOut *s, int at, bool *done, Error *err)
 {
     Manifest *all;
     size_t n;
@@ -290,7 +289,7 @@ static Status look_at(SaveOut *s, int at, SaveStopped *out, Error *err)
         close(temp);
     }
     if (st == ST_OK && !out->there)
-        st = is_complete(s, at, &out->done, err);
+        st = saveout_complete(s, at, &out->done, err);
     return st;
 }
 
@@ -330,8 +329,7 @@ static Status index_items(SaveOut *s, Error *err)
     return ST_OK;
 }
 
-/* Names in the target that can't be replaced by a file are found before the first layer. */
-static Status check_names(const SaveOut *s, Error *err)
+Status saveout_check_names(const SaveOut *s, Error *err)
 {
     for (int i = 0; i <= s->layout.files; i++) {
         char name[256];
@@ -358,7 +356,7 @@ static Status check_outside(const SaveOut *s, Error *err)
 /* A saver whose output is whole has nothing more to do in a run that goes on for the sake of another. */
 static Status take_complete(SaveOut *s, Error *err)
 {
-    RETURN_IF_ERROR(is_complete(s, s->store.at, &s->finished, err));
+    RETURN_IF_ERROR(saveout_complete(s, s->store.at, &s->finished, err));
     if (s->finished)
         s->layers_done = model_depth(s->plan->model);
     return ST_OK;
@@ -389,7 +387,7 @@ static Status open_parts(SaveOut *s, bool *resume, Error *err)
     if (!*resume)
         RETURN_IF_ERROR(check_outside(s, err));
     RETURN_IF_ERROR(store_open(&s->store, plan->dir, s->format->type, plan->model->path, err));
-    RETURN_IF_ERROR(check_names(s, err));
+    RETURN_IF_ERROR(saveout_check_names(s, err));
     return open_store(s, resume, err);
 }
 
@@ -631,6 +629,23 @@ static Status out_layer_done(void *self, int layer, Error *err)
     return st;
 }
 
+Status saveout_seal(SaveOut *s, Error *err)
+{
+    RETURN_IF_ERROR(saveout_list(s, err));
+    RETURN_IF_ERROR(store_make_ready(&s->store, err));
+    s->is_ready = true;
+    return ST_OK;
+}
+
+Status saveout_install(SaveOut *s, Error *err)
+{
+    if (!s->forced)
+        RETURN_IF_ERROR(saveout_check_appeared(s, err));
+    RETURN_IF_ERROR(store_install(&s->store, err));
+    s->finished = true;
+    return ST_OK;
+}
+
 static Status make_ready(SaveOut *s, Error *err)
 {
     if (!s->packed) { /* a repack removes files that it has taken over */
@@ -639,10 +654,7 @@ static Status make_ready(SaveOut *s, Error *err)
     }
     if (s->changed)
         RETURN_IF_ERROR(saveout_repack(s, err));
-    RETURN_IF_ERROR(saveout_list(s, err));
-    RETURN_IF_ERROR(store_make_ready(&s->store, err));
-    s->is_ready = true;
-    return ST_OK;
+    return saveout_seal(s, err);
 }
 
 static Status out_ready(void *self, Error *err)
@@ -660,13 +672,7 @@ static Status out_finish(void *self, Error *err)
 {
     SaveOut *s = self;
     RETURN_IF_ERROR(out_ready(s, err));
-    if (s->finished)
-        return ST_OK;
-    if (!s->forced)
-        RETURN_IF_ERROR(saveout_check_appeared(s, err));
-    RETURN_IF_ERROR(store_install(&s->store, err));
-    s->finished = true;
-    return ST_OK;
+    return s->finished ? ST_OK : saveout_install(s, err);
 }
 
 const SaverOps saveout_ops = {

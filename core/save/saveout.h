@@ -91,6 +91,12 @@ void save_file_name(const SaveOut *s, int i, char out[256]);
 void save_index_name(const SaveOut *s, char out[256]);
 void save_description_name(const SaveOut *s, char out[256]);
 
+/* Names in the target that can't be replaced by a file are found before the first layer. */
+Status saveout_check_names(const SaveOut *s, Error *err);
+/* Whether the folder (a descriptor) holds this very output, whole, by its manifests. */
+Status saveout_complete(SaveOut *s, int at, bool *done, Error *err);
+/* Every file of the layout and what goes with them, with sizes: *out is the caller's (free); *n is 0 before. */
+Status save_list_files(const SaveOut *s, SaveFile **out, int *n, Error *err);
 /* What drives every format; saveout_plan.c has the first two. */
 extern const SaverOps saveout_ops;
 Status saveout_check(const SaveFormat *f, const SavePlan *plan, Error *err);
@@ -115,6 +121,9 @@ Status save_copy_added(const SavePlan *plan, const SaveItem *it, SavePut *put, v
 Status saveout_repack(SaveOut *s, Error *err);
 /* Everything of the output as the store's list, documents and the manifest made. */
 Status saveout_list(SaveOut *s, Error *err);
+/* saveout.c: the same, whole and on the disk, once the weights are; then into the target. */
+Status saveout_seal(SaveOut *s, Error *err);
+Status saveout_install(SaveOut *s, Error *err);
 /* ST_IO when a file that the output would replace has come into the target since the run began. */
 Status saveout_check_appeared(const SaveOut *s, Error *err);
 /* sidefiles.c: files of the model's folder that are no weights (specs/formats.md 2). only_code: .json and .py. */

@@ -193,7 +193,7 @@ static Status write_index(SaveOut *s, const char *index, Error *err)
         str_puts(&out, ": ");
         pyjson_string(&out, file, strlen(file));
     }
-    str_puts(&out, "\n  }\n}");
+    str_puts(&out, s->layout.n ? "\n  }\n}" : "}\n}");
     Status st = save_document(s, index, &out, err);
     str_free(&out);
     return st;

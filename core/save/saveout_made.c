@@ -260,7 +260,7 @@ Status save_check_given(const SaveOut *s, int layer, Error *err)
 
 void save_put_entries(const SaveOut *s, size_t *at, size_t to, const char *sep, Str *out)
 {
-    for (; *at < to; ++*at) {
+    for (; *at < to && *at < s->walk.n; ++*at) {
         const SaveItem *it = &s->walk.items[*at];
         if (it->kind != SI_MADE || !it->made->entry || !save_holds(s->format, it->made))
             continue;

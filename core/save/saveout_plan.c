@@ -307,7 +307,7 @@ static void list_file(SaveFile *files, int *n, const char *name, uint64_t bytes)
     files[(*n)++].bytes = bytes;
 }
 
-static Status list_files(const SaveOut *s, SaveFile **out, int *n, Error *err)
+Status save_list_files(const SaveOut *s, SaveFile **out, int *n, Error *err)
 {
     char **side, name[256];
     size_t nside;
@@ -321,8 +321,10 @@ static Status list_files(const SaveOut *s, SaveFile **out, int *n, Error *err)
         save_index_name(s, name);
         if (name[0])
             list_file(*out, n, name, 0);
-        save_description_name(s, name);
-        list_file(*out, n, name, 0);
+        if (s->format->description) {
+            save_description_name(s, name);
+            list_file(*out, n, name, 0);
+        }
         for (size_t i = 0; i < nside; i++)
             list_file(*out, n, side[i], 0);
         if (s->plan->extra)
@@ -341,7 +343,7 @@ Status saveout_files(const SaveFormat *f, const SavePlan *plan, SaveFile **out, 
     *n = 0;
     Status st = saveout_look(&s, f, plan, err);
     if (st == ST_OK)
-        st = list_files(&s, out, n, err);
+        st = save_list_files(&s, out, n, err);
     saveout_look_end(&s);
     return st;
 }

@@ -84,6 +84,7 @@ typedef struct SavePlan {
     const SaveExtra *extra;    /* NULL: none */
     bool force;                /* what lies in the target may be replaced */
     const char *force_word;    /* how a person asks for that: "!"; NULL: "--force" */
+    int steps;                 /* a run is counted in so many MiB written; 0: in the model's layers */
     void (*warn)(void *ctx, const char *text); /* one line; may be NULL */
     void *warn_ctx;
 } SavePlan;

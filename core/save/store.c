@@ -135,16 +135,27 @@ void store_drop_fd(Store *s)
     s->fd_file = -1;
 }
 
+static Status open_part(const Store *s, int file, int *fd, Error *err)
+{
+    char name[32];
+    store_name("part", file, name);
+    *fd = openat(s->temp_at, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    return *fd < 0 ? file_error(err, "open a file in", s->temp, errno) : ST_OK;
+}
+
+Status store_part_open(Store *s, int file, int *fd, Error *err)
+{
+    s->dirty[file] = 1;
+    return open_part(s, file, fd, err);
+}
+
 static Status use_file(Store *s, int file, Error *err)
 {
     if (s->fd >= 0 && s->fd_file == file)
         return ST_OK;
     store_drop_fd(s);
-    char name[32];
-    store_name("part", file, name);
-    s->fd = openat(s->temp_at, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     s->fd_file = file;
-    return s->fd < 0 ? file_error(err, "open a file in", s->temp, errno) : ST_OK;
+    return open_part(s, file, &s->fd, err);
 }
 
 Status store_write(Store *s, const OutTensor *t, uint64_t at, const void *data, size_t n, Error *err)

@@ -47,6 +47,9 @@ Status store_read(Store *s, const OutTensor *t, uint64_t at, void *data, size_t 
 /* A note of layer `layer` for a run that goes on, and what a stopped one left (*data is the caller's, NULL: nothing). */
 Status store_keep(const Store *s, int layer, const void *data, size_t n, Error *err);
 Status store_kept(const Store *s, int layer, void **data, size_t *n, Error *err);
+/* A descriptor of file `file`, for threads that write at places of their own; the caller closes it. What is written through it
+ * before the next store_sync is synced by that. */
+Status store_part_open(Store *s, int file, int *fd, Error *err);
 /* Everything written so far is on the disk after this. */
 Status store_sync(Store *s, Error *err);
 

@@ -238,8 +238,9 @@ static Status refuse_stopped(const SavePlan *p, const SaveStopped *s, Error *err
     if (s->differs)
         return error_set(err, ST_USAGE, "'%s' holds a stopped run that this one can't go on with (%s): choose another folder, "
                          "or throw it away with %s", p->dir, s->differs, word);
-    return error_set(err, ST_USAGE, "'%s' holds a stopped run of this model and recipe, %d of %d layers done: go on with it "
-                     "by --resume, or start again with %s", p->dir, s->layers, model_depth(p->model), word);
+    return error_set(err, ST_USAGE, "'%s' holds a stopped run of this model and recipe, %d of %d %s done: go on with it "
+                     "by --resume, or start again with %s", p->dir, s->layers, p->steps ? p->steps : model_depth(p->model),
+                     p->steps ? "MiB" : "layers", word);
 }
 
 static Status refuse_files(const SavePlan *p, const SaveTarget *t, Error *err)

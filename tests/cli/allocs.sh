@@ -1,6 +1,6 @@
 #!/bin/sh
 # asan: yes
-# Memory that can't be had: every k-th allocation of analyze, measure, quant and a session fails, one in each run, and each
+# Memory that can't be had: every k-th allocation of analyze, measure, quant, convert and a session fails, one in each run, and each
 # run ends with one clear line and exit code 1 or as if nothing had been. 'make faults' tries every one.
 . tests/tap.sh
 seconds=80
@@ -8,5 +8,5 @@ seconds=80
 shim=${SLIMSCOPE%/*}/tests/faultshim.so
 PYTHONDONTWRITEBYTECODE=1 python3 tests/lib/faults.py --budget $seconds "$SLIMSCOPE" "$shim" >"$tmp/tap"
 relay "$tmp/tap"
-is 12 "$tap_n" "every case was tried"
+is 13 "$tap_n" "every case was tried"
 finish

@@ -8,6 +8,7 @@ printf '{"input_ids":[11,56,30,21,14,27,8,16,9,3]}\n{"input_ids":[12,5,15,28,7,1
 sed "s|dataset: .*|dataset: ids.jsonl|" lab_practice/default/default-w8a8-dynamic.yaml >"$R"
 echo 'Hello there' >"$tmp/t.txt"
 printf 'open %s\nexclude *.0.mlp.down_proj *.1.self_attn.q_proj\n' $M >"$tmp/s2.slim"
+printf "apiversion: modelslim_convert\nspec: {linears: [{match: ['*_proj'], target: W8A8_MXFP8}]}\n" >"$tmp/convert.yaml"
 cat >"$tmp/plan.yaml" <<'P'
 strategy: {type: standing_high, anti_outlier_strategies: [[]], template: {process: [{type: linear_quant, qconfig: {act: {scope: per_token,
       dtype: int8, symmetric: true, method: minmax}, weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}}]}}
@@ -30,6 +31,7 @@ one() {
         case " $* " in *" --eval "*) s tune --model_path $M "$@" ;; *" --model_path "*) s tune --eval "$D" "$@" ;; *) s tune --model_path $M --eval "$D" "$@" ;; esac ;;
     fit | front) in_session "analyze block_error" "$verb $([ $verb = fit ] && echo bytes=+0) $*" ;;
     quant) s quant "$@" ;;
+    convert) s convert $M "$@" ;;
     info | check) s $verb $M "$@" ;;
     report) case " $* " in *" --eval "*) s report --model_path $M "$@" ;; *" --model_path "*) s report --eval "$D" "$@" ;; *) s report --model_path $M --eval "$D" "$@" ;; esac ;;
     plot) # --kind KIND first: another one than weight
@@ -191,6 +193,22 @@ row quant runtime "56 linears" cuda $q --runtime vllm-ascend
 row quant resume "56 linears" - $w --save_path "$tmp/q1" --resume
 row quant verify "0 problems" - $w --save_path "$tmp/q2" --verify
 row quant force "56 linears" - $w --save_path "$tmp/q2" --force
+d="--to mxfp8 --save_path $tmp/cv --dry-run"
+row convert to "W8A8_MXFP8" bf8 $d
+row convert match "56 linears" "" --to bf16 --match '*_proj' --save_path "$tmp/cv" --dry-run
+row convert saver "quant_model_weights-00001" zip --to bf16 --saver ascend_v1 --save_path "$tmp/cv" --dry-run
+row convert config_path "W8A8_MXFP8" "" --config_path "$tmp/convert.yaml" --save_path "$tmp/cv" --dry-run
+row convert save_path "$tmp/cv" "" $d
+row convert model_type "T_best_practice.yaml" "" $d --model_type T
+row convert dry-run "FLOAT" - $d
+row convert format '"ways"' xml $d --format json
+row convert threads "buffers of 1 thread " x --to mxfp8 --save_path "$tmp/cv1" --threads 1
+row convert mem "buffers of" 12Q --to mxfp8 --save_path "$tmp/cv1" --force --mem 100M
+row convert force "written in" - --to mxfp8 --save_path "$tmp/cv1" --force
+row convert resume "holds this model already" - --to mxfp8 --save_path "$tmp/cv1" --resume
+row convert verify "all as converted" - --to mxfp8 --save_path "$tmp/cv2" --verify
+row convert compat "writes nothing of it" other $d --compat peer
+row convert progress '"phase":"convert"' sometimes --to mxfp8 --save_path "$tmp/cv3" --progress json
 row quant debug "FILE:$tmp/q3/debug_info/debug_info.json" - $w --save_path "$tmp/q3" --debug
 run_options quant "56 linears" $q
 row quantize save "FILE:$tmp/q4/config.json" "" --save "$tmp/q4"

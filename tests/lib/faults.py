@@ -83,6 +83,11 @@ export {work}/a.json --as compressed-tensors
 rank peer --topk 3
 report {work}/a.html
 """
+CONVERSION = """apiversion: modelslim_convert
+spec:
+  preprocess: [{type: rename, patterns: [{from: '(.*)[.]mlp[.](.*)', to: '\\1.ffn.\\2'}]}]
+  linears: [{match: ['*.ffn.*'], target: W8A8_MXFP8}, {match: ['*', '*.nothing'], target: FLOAT}]
+"""
 HANG = 60
 SAID = re.compile(rb"^slimscope: .*", re.M)
 # figures that differ from run to run
@@ -109,6 +114,8 @@ CASES = [
                         "{work}/model"]),
     Case("quant-attention", ["quant", "--model_path", MODEL, *DATA, "--config_path", "{tmp}/attention.yaml", "--save_path",
                              "{work}/model", "--verify"]),
+    Case("convert", ["convert", "tests/golden/formats/_models/qwen3-bf16-5", "--threads", "1", "--config_path", "{tmp}/convert.yaml",
+                     "--save_path", "{work}/model", "--verify"]),
     Case("tokenize", ["tokenize", "--model_path", "tests/golden/tokenizers/gemma", "--text", "A short text"]),
     Case("tokenize-folder", ["tokenize", "--model_path", "tests/golden/tokenizers_own/gpt2", "--text", "A short text"]),
     Case("session", ["shell", MODEL], stdin=SCRIPT),
@@ -125,6 +132,7 @@ class Runner:
         self.put("ids.jsonl", IDS)
         self.put("text.jsonl", TEXT)
         self.put("attention.yaml", ATTENTION)
+        self.put("convert.yaml", CONVERSION)
         for name, path, wide, narrow in (("static.yaml", STATIC, "", ""), ("gptq.yaml", GPTQ, "- '*'", "- '*.0.*'")):
             with open(path, encoding="utf-8") as f:
                 self.put(name, re.sub(r"dataset: .*", "dataset: ids.jsonl", f.read()).replace(wide, narrow))

@@ -320,7 +320,7 @@ static const struct {
     {VLM "  runner: model_wise\n", "the peer takes layer_wise instead", false},
     {SD "  multimodal_sd_config: {dump_config: {}}\n", "diffusion documents are read", true},
     {SD "  multimodal_sd_config: {dump_config: {}, model_config: {}, inference_config: {}}\n", "the old name", true},
-    {CONVERT, "conversions are read", true},
+    {CONVERT, "a conversion quantizes no layer by a recipe", true},
     {CONVERT "  save: [{type: hf}, {}]\n", "the peer uses the first entry only", false},
 };
 

@@ -430,6 +430,7 @@ static const Tested commands[] = {
     {"resume", "interrupt.sh", "kill -9, then resume: at most one layer again, the same ranking"},
     {"profile", "profile.sh", "profile prints that of the last job"},
     {"quant", "formats.sh", "$run has the same files"},
+    {"convert", "convert.sh", "$run: every tensor and document"},
     {"info", "info.sh", "$m: figures"},
     {"tensors", "info.sh", "tensors by a filter"},
     {"plot", "weights.sh", "plot draws a weight"},
