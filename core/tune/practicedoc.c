@@ -217,20 +217,39 @@ static int bits_of(const YamlNode *dtype)
     return at ? *at - '0' : 16;
 }
 
-/* What practices are looked up by: bits of the first linear_quant, and whether keys and values are quantized. */
+/* Of what attention reads: the fewest of a fa3_quant's parts; 0: it is none. */
+static int attention_bits(const YamlNode *item)
+{
+    const YamlNode *q = yaml_get(item, "qconfig"), *details = yaml_get(item, "details");
+    int least = 0;
+    if (!node_is(yaml_get(item, "type"), "fa3_quant"))
+        return 0;
+    for (int i = 0; details && details->kind == YAML_MAP && i < details->count; i++) {
+        int bits = bits_of(yaml_get(details->vals[i], "dtype"));
+        least = !least || bits < least ? bits : least;
+    }
+    return least ? least : q && q->kind == YAML_MAP ? bits_of(yaml_get(q, "dtype")) : 8;
+}
+
+/* What practices are looked up by: bits of the first linear_quant, whether keys and values are quantized, bits of what
+ * attention reads. */
 static YamlNode *label_of(Arena *a, const YamlNode *process)
 {
     const YamlNode *first = NULL;
     bool cache = false;
+    int attention = 0;
     if (!practice_linears(process, true, &first))
         return NULL;
-    for (int i = 0; i < process->count; i++)
+    for (int i = 0; i < process->count; i++) {
         cache = cache || node_is(yaml_get(process->items[i], "type"), "dynamic_cache");
+        attention = attention ? attention : attention_bits(process->items[i]);
+    }
     const YamlNode *q = yaml_get(first, "qconfig"), *w = q ? yaml_get(q, "weight") : NULL, *act = q ? yaml_get(q, "act") : NULL;
-    YamlNode *label = node(a, YAML_MAP, 4);
+    YamlNode *label = node(a, YAML_MAP, 5);
     bool whole = set(a, label, "w_bit", int_node(a, bits_of(w ? yaml_get(w, "dtype") : NULL))) &&
                  set(a, label, "a_bit", int_node(a, bits_of(act ? yaml_get(act, "dtype") : NULL))) &&
-                 set(a, label, "is_sparse", bool_node(a, false)) && set(a, label, "kv_cache", bool_node(a, cache));
+                 set(a, label, "is_sparse", bool_node(a, false)) && set(a, label, "kv_cache", bool_node(a, cache)) &&
+                 (!attention || set(a, label, "fa_bit", int_node(a, attention)));
     return whole ? label : NULL;
 }
 

@@ -20,6 +20,10 @@ exits 0 "it lists its steps" script "guide"
 has "$tmp/out" "no goal yet, o sets one: guide goal ppl=+1%" "and asks for a goal"
 has "$tmp/out" "nothing of the open recipe that this is for" "and says what is not for this recipe"
 has "$tmp/out" "next: guide run S1a" "and what comes next"
+printf 'apiversion: modelslim_v1\nspec:\n  process: [{type: fa3_quant}]\n' >"$tmp/fa3.yaml"
+script "guide --format json" >"$tmp/plain.json" 2>/dev/null
+script "recipe $tmp/fa3.yaml" "guide --format json" >"$tmp/fa3.json" 2>/dev/null
+is "$(py "$tmp/plain.json" 'print(e["S2i"]["state"])') $(py "$tmp/fa3.json" 'print(e["S2i"]["state"])')" "not now todo" "kv_smooth is for attention with a scale for each head"
 exits 64 "nothing is open" sh -c "echo guide | '$SLIMSCOPE' --script -"
 exits 64 "no such entry" script "guide run S7"
 has "$tmp/err" "the guide has no 'S7'" "is named"

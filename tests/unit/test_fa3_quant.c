@@ -20,6 +20,7 @@
 #include "recipe/field.h"
 #include "run/decode.h"
 #include "save/attention.h"
+#include "tune/practicedoc.h"
 
 #include "tests/lib/bench.h"
 #include "tests/lib/npz.h"
@@ -660,6 +661,30 @@ static void types_are_written_as_observed(void **state)
     }
 }
 
+/* A practice that a search keeps is looked up by the bits of what attention reads, too. */
+static void practices_are_labelled_by_it(void **state)
+{
+    (void)state;
+    static const char *const labels[CASES] = {"fa_bit: 8", "kv_cache: true", "fa_bit: 8", "fa_bit: 8", "fa_bit: 4", "fa_bit: 8",
+                                              "fa_bit: 8", "fa_bit: 8"};
+    for (int i = 0; i < CASES; i++) {
+        Arena a = {0};
+        YamlDoc *d;
+        PracticeMade made = {.npatterns = 0};
+        char yaml[2048];
+        const char *rest = cases[i].process + 1;
+        snprintf(yaml, sizeof yaml, "process: [{type: linear_quant, qconfig: {act: " Q("int8", "per_token") ", weight: "
+                 Q("int8", "per_channel") "}}, %s\n", rest);
+        ok(yaml_parse(&d, yaml, strlen(yaml), "plan", &err));
+        ok(practice_standing(&a, yaml_root(d), &(PracticeWish){.id = "it"}, &made, &err));
+        if (!strstr(made.text.s, labels[i]) || (strstr(made.text.s, "fa_bit") != NULL) != (i != 1))
+            fail_msg("no '%s' in\n%s", labels[i], made.text.s);
+        practice_made_free(&made);
+        yaml_doc_free(d);
+        arena_free(&a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -671,6 +696,7 @@ int main(void)
         cmocka_unit_test(windows_are_as_recorded),
         cmocka_unit_test(channels_have_scales_of_their_own),
         cmocka_unit_test(types_are_written_as_observed),
+        cmocka_unit_test(practices_are_labelled_by_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
