@@ -11,6 +11,11 @@
 #include "quant/autoround.h"
 #include "run/gradient.h"
 
+/* A step moves by REACH / iters at first, down to 0 at the end: half of it altogether. The peer's goes ten times as far, to and
+ * fro over the whole range of what is added before rounding, and fits the texts at the cost of others. */
+#define REACH 0.5
+#define PEER_REACH 5.0
+
 /* Gradients of weights are gathered from CHUNK rows at a time, in tiles that belong to one task each, one chunk behind the
  * other: the order of every sum is fixed. */
 enum { CHUNK = 512, FILL = 64, TILE_OUT = 128, TILE_IN = 512, LINE = 16, STEP_ELEMENTS = 1 << 16 };
@@ -303,8 +308,8 @@ static Status train_step(Trainer *tr, const Variant *v, int64_t it, double *scor
     stream_fini(&grad);
     stream_fini(&in);
     RETURN_IF_ERROR(st);
-    double left = 1 - (double)it / (double)tr->t->set->iters;
-    each_row(tr, step_rows, (float)(5.0 / (double)tr->t->set->iters * left));
+    double left = 1 - (double)it / (double)tr->t->set->iters, reach = tr->t->peer ? PEER_REACH : REACH;
+    each_row(tr, step_rows, (float)(reach / (double)tr->t->set->iters * left));
     return cancel_check(tr->cancel, err);
 }
 
