@@ -98,7 +98,7 @@ const ExportForm *const export_form_table[] = {EXPORT_FORMS(ADDRESS) NULL};
     ROW(processor_fa3_quant) ROW(processor_kv_smooth) ROW(processor_iter_smooth) \
     ROW(processor_smooth_quant) \
     ROW(processor_flex_smooth_quant) ROW(processor_flex_awq_ssz) ROW(processor_awq) \
-    ROW(processor_quarot) ROW(processor_online_quarot) ROW(processor_adapt_rotation) \
+    ROW(processor_quarot) ROW(processor_online_quarot) ROW(processor_adapt_rotation) ROW(processor_flatquant) \
     ROW(processor_svd_res) ROW(processor_float_sparse)
 #define DECLARE_PROCESSOR(row) extern const ProcessorType row;
 PROCESSORS(DECLARE_PROCESSOR)

@@ -200,6 +200,7 @@ const LangText lang_zh_a_m[] = {
     {"find which text sets which range", "找出哪条文本决定哪个范围"},
     {"fine", "不必"},
     {"fit: ", "拟合："},
+    {"flatquant", "flatquant"},
     {"flex_awq_ssz", "flex_awq_ssz"},
     {"flex_smooth_quant", "flex_smooth_quant"},
     {"float", "浮点"},

@@ -332,6 +332,7 @@ const LangText lang_zh_n_z[] = {
     {"the document", "完整文档"},
     {"the drop is more than noise", "下降超过噪声"},
     {"the engine has to load the changed norms, which most do", "引擎必须加载改动过的归一化层，多数引擎可以"},
+    {"the engine has to transform inputs at run time", "引擎必须在运行时变换输入"},
     {"the engine must support rotation", "引擎必须支持旋转"},
     {"the error is unknown: recorded by an older slimscope", "误差未知：由旧版 slimscope 记录"},
     {"the facts are not shown; Tab shows them", "没有显示概况；Tab 显示"},

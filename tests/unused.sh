@@ -19,14 +19,12 @@ overlay_file            the same
 overlay_replace         the same
 passgrad_fini           room of a backward pass
 passgrad_init           the same
-rng_unit                the random stream of a layer job
 save_changes_unsaved    the same
 schedule_backward       orders of units for metrics with a pass of their own
 schedule_backward_bytes the same
 session_table_work      tests count by it what a step of the screen costs
 statecache_dir_bytes    tests hold the cache's bound against it
 stream_like             the shape of a stream, for gradients
-stream_slice            some samples of a stream
 unit_block_backward     gradients of a block
 unit_experts            what a layer job asks a unit for
 LIST

@@ -22,7 +22,8 @@ Status rotation_hadamard(Rotation **out, int64_t size, int64_t block, Error *err
  * P: (x P)[j] = x[(j - 16) mod size]. step 1: B P B; 2: B P B P' B'; 3: B P B P' B' P B P' B'. ST_DATA: another step, or
  * block doesn't divide size. */
 Status rotation_shifted(Rotation **out, int64_t size, int64_t block, int step, const int *eye, int neye, Error *err);
-/* m[n][n], row-major, from malloc: taken over, also after an error. Nobody checks that it is orthogonal. */
+/* m[n][n], row-major, from malloc: taken over, also after an error. Nobody checks that it is orthogonal: transforms that are
+ * not (FlatQuant's) go the same way. */
 Status rotation_dense(Rotation **out, float *m, int64_t n, Error *err);
 /* Rows seen as matrices x[size of m][size of n]: x <- M' x N, first N, then M. */
 Status rotation_kron(Rotation **out, const Rotation *m, const Rotation *n, Error *err);

@@ -1,5 +1,6 @@
 #include "model/editchain.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -156,6 +157,30 @@ void editchain_fini(EditChain *c)
 
 /* ---- doing it ---- */
 
+/* NaN stays, and makes no bound. */
+static void clamp_row(const float *least, const float *most, int64_t width, float *w)
+{
+    float lo = w[0], hi = w[0];
+    for (int64_t i = 1; i < width; i++) {
+        lo = w[i] < lo ? w[i] : lo;
+        hi = w[i] > hi ? w[i] : hi;
+    }
+    lo *= *least;
+    hi *= *most;
+    for (int64_t i = 0; i < width; i++)
+        w[i] = w[i] < lo ? lo : w[i] > hi ? hi : w[i];
+}
+
+static void limit_row(float ratio, int64_t width, float *w)
+{
+    float most = 0;
+    for (int64_t i = 0; i < width; i++)
+        most = fabsf(w[i]) > most ? fabsf(w[i]) : most;
+    most *= ratio;
+    for (int64_t i = 0; i < width; i++)
+        w[i] = w[i] < -most ? -most : w[i] > most ? most : w[i];
+}
+
 /* One that looks at a row alone, on row o of the matrix. */
 static void step_row(const ChainStep *s, const MathKernels *k, int64_t o, int64_t width, float *w)
 {
@@ -172,6 +197,12 @@ static void step_row(const ChainStep *s, const MathKernels *k, int64_t o, int64_
         break;
     case CHAIN_ADD:
         k->add(w, s->v, w, width);
+        break;
+    case CHAIN_CLAMP:
+        clamp_row(&s->v[o], &s->v[s->n / 2 + o], width, w);
+        break;
+    case CHAIN_LIMIT:
+        limit_row(s->v[0], width, w);
         break;
     case CHAIN_TAKE:
     case CHAIN_RIGHT:

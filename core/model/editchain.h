@@ -18,6 +18,8 @@ typedef enum ChainKind {
     CHAIN_UNIT,  /* value (o, i) becomes (1 + value) * v[i] - 1: of a norm that multiplies by 1 + w */
     CHAIN_ADD,   /* v[i] more */
     CHAIN_TAKE,  /* W <- W - l2 l1 (model/lowrank.h) */
+    CHAIN_CLAMP, /* row o is kept between its least value times v[o] and its largest times v[rows + o] */
+    CHAIN_LIMIT, /* each row is kept within its largest absolute value times v[0] */
     CHAIN_RIGHT, /* W <- W R */
     CHAIN_LEFT   /* W <- R' W: needs all rows */
 } ChainKind;

@@ -239,6 +239,17 @@ Status overlay_rotate_inputs(Overlay *o, int64_t linear, const Rotation *r, Erro
     return ST_OK;
 }
 
+Status overlay_clamp_weight(Overlay *o, int64_t linear, const float *r, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    const Linear *lin = &o->m->linears[linear];
+    RETURN_IF_ERROR(editchain_scale(&l->weight, CHAIN_CLAMP, r, 2 * lin->out, o->round, err));
+    show_linear(l);
+    note(o, "weight clamped", lin->name, r, 2 * lin->out);
+    return ST_OK;
+}
+
 /* b <- R' b */
 static Status rotate_vector(const Rotation *r, DType round, float *b, int64_t n, Error *err)
 {
@@ -351,6 +362,16 @@ Status overlay_input_rotate(Overlay *o, int64_t linear, const Rotation *r, Error
     RETURN_IF_ERROR(editchain_rotate(&l->inputs, CHAIN_RIGHT, r, lin->in, DT_F32, lin->name, err));
     show_linear(l);
     note_rotation(o, "input turned", lin->name, r);
+    return ST_OK;
+}
+
+Status overlay_input_limit(Overlay *o, int64_t linear, float ratio, Error *err)
+{
+    OwnedLinear *l;
+    RETURN_IF_ERROR(linear_of(o, linear, &l, err));
+    RETURN_IF_ERROR(editchain_scale(&l->inputs, CHAIN_LIMIT, &ratio, 1, DT_F32, err));
+    show_linear(l);
+    note(o, "input limited", o->m->linears[linear].name, &ratio, 1);
     return ST_OK;
 }
 

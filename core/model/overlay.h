@@ -65,6 +65,9 @@ Status overlay_rotate_inputs(Overlay *o, int64_t linear, const Rotation *r, Erro
 /* W <- R' W, bias <- R' bias: for what reads its outputs times R. Tiled along the outputs. Whoever reads such a weight
  * reads all of it at once. */
 Status overlay_rotate_outputs(Overlay *o, int64_t linear, const Rotation *r, Error *err);
+/* Row o of the weight is kept between its least value times least[o] and its largest times most[o]: r = least[out], then
+ * most[out]. */
+Status overlay_clamp_weight(Overlay *o, int64_t linear, const float *r, Error *err);
 /* b[out] more. */
 Status overlay_add_bias(Overlay *o, int64_t linear, const float *b, Error *err);
 /* W beta more, W as it is by now: what a part beta of its input gives, beta[in] (of a block-diagonal one [groups * in]).
@@ -85,6 +88,8 @@ Status overlay_low_rank(Overlay *o, int64_t linear, const LowRank *out, const Lo
 Status overlay_input_scale(Overlay *o, int64_t linear, const float *s, Error *err);
 /* x <- x R, R tiled along the inputs. */
 Status overlay_input_rotate(Overlay *o, int64_t linear, const Rotation *r, Error *err);
+/* Of each token, values are kept within the largest absolute one times ratio. */
+Status overlay_input_limit(Overlay *o, int64_t linear, float ratio, Error *err);
 
 /* Of a linear that gives an indexer's queries or keys (of each head a row, behind norm and RoPE): x <- x R before they are
  * multiplied with each other. In the place of an earlier one. */
@@ -128,7 +133,7 @@ Linear overlay_base(const Overlay *o, const Model *m, const Linear *l, const Che
 const LinearEdit *overlay_edit(const Overlay *o, const Model *m, const Linear *l);
 /* Whether linear i has a bias: of the checkpoint, or an added one. */
 bool overlay_has_bias(const Overlay *o, const Model *m, int64_t linear);
-/* What happens to its input: CHAIN_COLS and CHAIN_RIGHT; NULL: nothing. */
+/* What happens to its input: CHAIN_COLS, CHAIN_RIGHT and CHAIN_LIMIT; NULL: nothing. */
 const EditChain *overlay_inputs(const Overlay *o, int64_t linear);
 /* By what an indexer's queries or keys are turned; NULL: by nothing. */
 const Rotation *overlay_scored(const Overlay *o, int64_t linear);

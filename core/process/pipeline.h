@@ -112,6 +112,8 @@ typedef struct Sink {
 
 /* For a processor's stage: what the unit reads in the pass that comes. */
 const Stream *unit_input(const UnitRun *u);
+/* For its learn: what its own pass gave; where the original's passes are taken it may lie where the input was. */
+const Stream *unit_output(const UnitRun *u);
 /* For sinks, within unit: runs a stream through the finished unit, in place. */
 Status unit_follow(UnitRun *u, Stream *s, Error *err);
 /* The finished unit's forms, as unit_follow runs them, go to the sink: no other one may ask for a pass behind it. o: what they

@@ -21,6 +21,7 @@ typedef struct PipelineRun {
     FormsOptions forms;
     FormRoom room; /* of forms */
     Stream x, y;       /* the unit's input; y: what a pass gives when it isn't the last */
+    const Stream *gave; /* where the pass left its output */
     bool wide;         /* the peer: x is float32 though the model isn't */
     bool rerun;        /* SinkWants.rerun, the peer's */
     bool gives;        /* UnitRun.gives */
@@ -51,6 +52,11 @@ Status unit_observe(UnitRun *u, Observer o, Error *err)
 const Stream *unit_input(const UnitRun *u)
 {
     return &u->run->x;
+}
+
+const Stream *unit_output(const UnitRun *u)
+{
+    return u->run->gave;
 }
 
 Variant unit_plain(const UnitRun *u)
@@ -145,7 +151,7 @@ static Status learn(UnitRun *u, const PlanPass *pass, Error *err)
 /* Where pass k's output goes. */
 static Status out_of(PipelineRun *run, bool last, Stream **out, Error *err)
 {
-    *out = last ? &run->x : &run->y;
+    run->gave = *out = last ? &run->x : &run->y;
     return last || run->y.data ? ST_OK : stream_copy(&run->y, &run->x, err);
 }
 

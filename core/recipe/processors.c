@@ -10,7 +10,6 @@ static const char *const load_modes[] = {"load", "offload", NULL};
 static const Field group_fields[] = {
     FIELD_TYPE, {.key = "configs", .type = F_CHECKED, .value = check_processors, .required = true}, FIELD_END};
 
-static const Field only_patterns[] = {FIELD_TYPE, FIELD_PATTERNS, FIELD_END};
 static const Field unary_fields[] = {
     FIELD_TYPE, {.key = "metrics", .type = F_STR}, {.key = "patterns", .type = F_STRINGS}, FIELD_END};
 static const Field binary_fields[] = {
@@ -46,7 +45,6 @@ typedef struct KeptType {
 
 static const KeptType kept_types[] = {
     {"group", group_fields, NULL},
-    {"flatquant", only_patterns, NULL},
     {"unary_analysis", unary_fields, NULL},
     {"binary_analysis", binary_fields, NULL},
     {"binary_operator_layer_wise", operator_fields, NULL},

@@ -17,6 +17,7 @@ struct SaveChanges {
     const Model *m;
     bool values, untied;
     uint8_t *linear;   /* [nlinears] of the flags above; NULL before the first */
+    const char **mark; /* [nlinears]; NULL before the first */
     Map norm;          /* name -> 1 */
     SaveMade *made;
     size_t nmade, made_cap;
@@ -41,6 +42,7 @@ void save_changes_free(SaveChanges *c)
     if (!c)
         return;
     free(c->linear);
+    free(c->mark);
     free(c->made);
     free(c->note);
     map_free(&c->norm);
@@ -86,6 +88,21 @@ Status save_changes_branch(SaveChanges *c, int64_t linear, Error *err)
     return flag_linear(c, linear, ADDS_BRANCH, err);
 }
 
+Status save_changes_mark(SaveChanges *c, int64_t linear, const char *mark, Error *err)
+{
+    if (linear < 0 || linear >= c->m->nlinears)
+        return error_set(err, ST_INTERNAL, "there is no linear %lld to change", (long long)linear);
+    if (!c->mark && !(c->mark = mem_zarray((size_t)c->m->nlinears, sizeof *c->mark)))
+        return error_nomem(err, "the plan");
+    const char *have = c->mark[linear];
+    if (have && strcmp(have, mark) != 0)
+        return error_set(err, ST_DATA, "'%s' would be both %s and %s, which no label says: leave it out of one of the two",
+                         c->m->linears[linear].name, have + 1, mark + 1);
+    if (!have && !(c->mark[linear] = arena_strdup(&c->strings, mark)))
+        return error_nomem(err, "the plan");
+    return ST_OK;
+}
+
 Status save_changes_norm_bias(SaveChanges *c, const TensorInfo *norm, Error *err)
 {
     const char *name = arena_strdup(&c->strings, norm->name);
@@ -102,7 +119,7 @@ static bool same_text(const char *a, const char *b)
 static bool same_made(const SaveMade *a, const SaveMade *b)
 {
     bool same = a->linear == b->linear && a->layer == b->layer && a->ndim == b->ndim && a->int8 == b->int8
-                && a->branch == b->branch && a->dtype == b->dtype && a->unlisted == b->unlisted && same_text(a->file, b->file)
+                && a->branch == b->branch && a->dtype == b->dtype && a->unlisted == b->unlisted && a->as_linear == b->as_linear && same_text(a->file, b->file)
                 && same_text(a->label, b->label) && same_text(a->entry, b->entry);
     for (int d = 0; d < a->ndim && same; d++)
         same = a->shape[d] == b->shape[d];
@@ -174,6 +191,11 @@ bool save_changes_has_input_scale(const SaveChanges *c, int64_t linear)
 bool save_changes_has_branch(const SaveChanges *c, int64_t linear)
 {
     return c && c->linear && (c->linear[linear] & ADDS_BRANCH);
+}
+
+const char *save_changes_mark_of(const SaveChanges *c, int64_t linear)
+{
+    return c && c->mark ? c->mark[linear] : NULL;
 }
 
 bool save_changes_has_untied(const SaveChanges *c)

@@ -24,6 +24,7 @@ typedef struct SaveMade {
     bool unlisted;       /* the peer's description has no entry for it */
     bool branch;         /* a factor of a low-rank branch: before its linear's tensors, */
     DType dtype;         /* and in this dtype */
+    bool as_linear;      /* labelled as its linear's tensors are, else FLOAT */
 } SaveMade;
 
 /* Objects of the description that processors add a member to. */
@@ -49,6 +50,8 @@ Status save_changes_norm_bias(SaveChanges *c, const TensorInfo *norm, Error *err
 Status save_changes_input_scale(SaveChanges *c, int64_t linear, Error *err);
 /* A low-rank branch runs beside the linear (its factors are promised apart): its label says so. */
 Status save_changes_branch(SaveChanges *c, int64_t linear, Error *err);
+/* The types of the linear's tensors get this mark (save/marks.h). ST_DATA: it has another one. */
+Status save_changes_mark(SaveChanges *c, int64_t linear, const char *mark, Error *err);
 /* Embedding and head are two tensors afterwards. */
 void save_changes_untie(SaveChanges *c);
 /* ST_INTERNAL: another shape or place than before under this name. */
@@ -66,6 +69,8 @@ bool save_changes_has_bias(const SaveChanges *c, int64_t linear);
 bool save_changes_has_norm_bias(const SaveChanges *c, const TensorInfo *norm);
 bool save_changes_has_input_scale(const SaveChanges *c, int64_t linear);
 bool save_changes_has_branch(const SaveChanges *c, int64_t linear);
+/* NULL: none. */
+const char *save_changes_mark_of(const SaveChanges *c, int64_t linear);
 bool save_changes_has_untied(const SaveChanges *c);
 /* NULL behind the last; in the order in which they were told. */
 const SaveMade *save_changes_made_at(const SaveChanges *c, size_t i);

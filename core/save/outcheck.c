@@ -16,6 +16,7 @@
 #include "io/json.h"
 #include "save/attention.h"
 #include "save/manifest.h"
+#include "save/marks.h"
 #include "save/outcheck_impl.h"
 #include "save/store.h"
 
@@ -381,10 +382,12 @@ static Status take_label(void *ctx, const char *key, size_t key_len, const char 
     OutCheck *o = ctx;
     if (n < 2 || v[0] != '"' || (!memchr(key, '.', key_len) && map_get(&o->where, key, key_len, -1) < 0))
         return ST_OK; /* metadata and the like */
-    const char *name = arena_strndup(&o->names, key, key_len), *label = arena_strndup(&o->names, v + 1, n - 2);
+    const char *name = arena_strndup(&o->names, key, key_len);
+    char *label = arena_strndup(&o->names, v + 1, n - 2);
     if (!name || !label || !mem_grow(&o->labels, &o->labels_cap, o->nlabels + 1, sizeof *o->labels)
         || !map_add(&o->label, name, key_len, (int64_t)o->nlabels, NULL))
         return error_nomem(err, "the description");
+    (void)label_unmark(label);
     o->labels[o->nlabels++] = label;
     if (str_ends_with(name, ATTENTION_TYPE)) {
         if (!mem_grow(&o->attention, &o->attention_cap, o->nattentions + 1, sizeof *o->attention))

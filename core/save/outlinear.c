@@ -322,8 +322,8 @@ static Status check_weight(OutCheck *o, const TensorInfo *t, Error *err)
 static Status check_input(OutCheck *o, const TensorInfo *t, bool *is, Error *err)
 {
     static const char *const turns[] = {".heads_rotation", ".kronecker_rotation_m", ".kronecker_rotation_n", ".q_rot",
-                                        ".k_rot"};
-    bool turn = false, scale = str_ends_with(t->name, OUT_FACTOR);
+                                        ".k_rot", ".left_trans", ".right_trans"};
+    bool turn = false, ratio = str_ends_with(t->name, ".clip_ratio"), scale = ratio || str_ends_with(t->name, OUT_FACTOR);
     for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++)
         turn = turn || str_ends_with(t->name, turns[i]);
     *is = o->f->labels && (turn || scale);

@@ -138,7 +138,8 @@ static Status check_made(const SaveFormat *f, const SavePlan *plan, Error *err)
         if (!t->file || plan->peer)
             return error_set(err, ST_DATA, "%s can't write '%s'%s: use ascendv1_saver, or leave '%s' out", f->type, t->name,
                              t->file ? "" : ", which is applied at run time",
-                             t->file ? "export_extra_info" : t->branch ? "svd_res" : t->linear < 0 ? "online_quarot" : "online");
+                             t->file ? "export_extra_info" : t->branch ? "svd_res" : t->as_linear ? "flatquant"
+                             : t->linear < 0 ? "online_quarot" : "online");
         save_warn(plan, "%s has no place for %s: it is left out, the model is whole without it", f->type, t->file);
     }
     return ST_OK;

@@ -5,6 +5,7 @@
 
 #include "model/weight.h"
 
+#include "save/marks.h"
 #include "save/saveout.h"
 
 uint64_t save_limit(const SavePlan *plan)
@@ -180,11 +181,19 @@ static DType cache_dtype(const SavePlan *plan)
     return t == DT_BF16 || t == DT_F16 ? t : DT_F32;
 }
 
+/* A label of one of the linear's tensors. The peer marks a bias, which stays float, too. */
+static const char *label_of(const SaveOut *s, SaveLayout *l, int64_t linear, const char *label, bool bias)
+{
+    return layout_marked(l, label, bias && !s->plan->peer ? NULL : save_changes_mark_of(s->plan->changes, linear));
+}
+
 static Status add_float(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
 {
     const Linear *n = &s->plan->model->linears[it->linear];
     DType t = save_item_dtype(s->plan, it, false);
-    const char *label = save_changes_has_branch(s->plan->changes, it->linear) ? FLOAT_SVD : "FLOAT";
+    const char *label = label_of(s, l, it->linear, save_changes_has_branch(s->plan->changes, it->linear) ? FLOAT_SVD : "FLOAT", false);
+    if (!label)
+        return error_nomem(err, "the list of tensors");
     RETURN_IF_ERROR(layout_add(l, it->name, ".weight", t, 2, (int64_t[]){n->out, n->in}, label, item, 0, err));
     if (!save_has_bias(s->plan, it->linear))
         return ST_OK;
@@ -198,9 +207,13 @@ static Status add_linear(const SaveOut *s, const SaveItem *it, int32_t item, Sav
     int n = s->format->parts(s->plan, it->linear, (s->state[it->linear] & SAVE_NO_ZERO) != 0, parts);
     if (n == 0)
         return error_set(err, ST_INTERNAL, "'%s': a scheme that can't be written was not refused", it->name);
-    for (int k = 0; k < n; k++)
-        RETURN_IF_ERROR(layout_add(l, it->name, parts[k].suffix, parts[k].dtype, parts[k].ndim, parts[k].shape,
-                                   parts[k].label, item, k, err));
+    for (int k = 0; k < n; k++) {
+        const char *label = label_of(s, l, it->linear, parts[k].label, parts[k].kind == PART_BIAS);
+        if (!label)
+            return error_nomem(err, "the list of tensors");
+        RETURN_IF_ERROR(layout_add(l, it->name, parts[k].suffix, parts[k].dtype, parts[k].ndim, parts[k].shape, label, item, k,
+                                   err));
+    }
     return ST_OK;
 }
 
@@ -223,12 +236,21 @@ static Status add_cache(const SaveOut *s, const SaveItem *it, int32_t item, Save
     return ST_OK;
 }
 
+/* As the linear's tensors; the peer's as its last one, which may be a bias. */
+static const char *made_label(const SaveOut *s, SaveLayout *l, int64_t linear)
+{
+    bool coded = save_quantized(s, linear) && !(s->plan->peer && save_has_bias(s->plan, linear));
+    return label_of(s, l, linear, coded ? save_label(s->plan, linear) : "FLOAT", false);
+}
+
 static Status add_made(const SaveOut *s, const SaveItem *it, int32_t item, SaveLayout *l, Error *err)
 {
     const SaveMade *t = it->made;
     if (!save_holds(s->format, t) || t->entry)
         return ST_OK;
-    const char *label = t->unlisted && s->plan->peer ? NULL : t->label ? t->label : "FLOAT";
+    const char *label = t->unlisted && s->plan->peer ? NULL : t->label ? t->label : t->as_linear ? made_label(s, l, t->linear) : "FLOAT";
+    if (t->as_linear && !label)
+        return error_nomem(err, "the list of tensors");
     RETURN_IF_ERROR(layout_add(l, it->name, "", save_made_dtype(t), t->ndim, t->shape, label, item, 0, err));
     l->t[l->n - 1].own = t->file;
     return ST_OK;

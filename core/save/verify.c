@@ -13,6 +13,7 @@
 #include "model/check.h"
 #include "model/weight.h"
 #include "save/dequant.h"
+#include "save/marks.h"
 #include "save/saveout.h"
 
 /* ---- the output's tensors and labels ---- */
@@ -294,7 +295,10 @@ static Status verify_linear(Output *o, const SaveItem *it, Error *err)
     const Checkpoint *c;
     const TensorInfo *t = find(o, name, &c);
     bool raw = t && dtype_plain(t->dtype);
-    snprintf(row->label, sizeof row->label, "%.31s", o->described ? at >= 0 ? o->label[at] : "?" : raw ? "FLOAT" : "INT8");
+    char label[64];
+    snprintf(label, sizeof label, "%s", o->described ? at >= 0 ? o->label[at] : "?" : raw ? "FLOAT" : "INT8");
+    (void)label_unmark(label);
+    snprintf(row->label, sizeof row->label, "%.31s", label);
     if (!t) {
         problem(o, "'%s' is missing", name);
         row->error = NAN;

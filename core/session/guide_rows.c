@@ -68,7 +68,7 @@ const GuideRow guide_rows[] = {
      .change = SMOOTH("{type: flex_awq_ssz, qconfig: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, "
                      "weight: {scope: per_channel, dtype: int4, symmetric: true, method: ssz}}}", .types = {QT_INT4}),
      .processor = "flex_awq_ssz"},
-    {"S2h", "awq", "INT4: searches the share of the inputs' size for each subgraph by what its block gives. The slowest of these.", smooth_risk, 1, GUIDE_VARY,
+    {"S2h", "awq", "INT4: searches the share of the inputs' size for each subgraph by what its block gives. Slow.", smooth_risk, 1, GUIDE_VARY,
      .change = SMOOTH("{type: awq, weight_qconfig: {scope: per_channel, dtype: int4, symmetric: true, method: minmax}}", .types = {QT_INT4}),
      .processor = "awq"},
     {"S2i", "kv_smooth", "Keys: divides their channels by how large they become, and multiplies those of the queries.",
@@ -79,6 +79,9 @@ const GuideRow guide_rows[] = {
     {"S2j", "smooth_quant", "The oldest, to compare with: it reaches only pairs of a norm and what reads it.", "garbled text", 1, GUIDE_VARY,
      .change = SMOOTH("{type: smooth_quant, alpha: 0.5, symmetric: true}"), .processor = "smooth_quant",
      .aside = "not recommended for current models: it gave garbled text in the guide's case; run it by its name to see"},
+    {"S2k", "flatquant", "INT4 weights and inputs: trains a transform for what linears read, layer by layer. The slowest of these.",
+     "the engine has to transform inputs at run time", 1, GUIDE_VARY,
+     .change = FRONT("{type: flatquant}", .types = {QT_INT4}), .processor = "flatquant"},
     /* ---- S3 ---- */
     {"S3a", "activations per_token (dynamic)", "Accuracy: a scale for every token needs no calibrated range. Symmetric, as only that deploys.",
      "a little slower at run time than static scales", 2, GUIDE_VARY,

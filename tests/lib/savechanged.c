@@ -134,6 +134,29 @@ static void find_rotation(SaveFeed *f, const TensorInfo *t)
     }
 }
 
+/* FlatQuant's tensors of a linear, told by the first of them. */
+static void find_transform(SaveFeed *f, const TensorInfo *t)
+{
+    static const char *const ends[] = {".left_trans", ".right_trans", ".clip_ratio"};
+    Error err = {0};
+    if (!ends_with(t->name, ends[0]))
+        return;
+    int64_t i = linear_named(f->m, t->name, strlen(t->name) - strlen(ends[0]));
+    assert_true(i >= 0);
+    for (size_t k = 0; k < sizeof ends / sizeof ends[0]; k++) {
+        char name[300];
+        const Checkpoint *c;
+        snprintf(name, sizeof name, "%s%s", f->m->linears[i].name, ends[k]);
+        const TensorInfo *one = savefeed_find(f, name, &c);
+        if (!one)
+            continue;
+        const SaveMade made = {.name = name, .linear = i, .layer = f->m->linears[i].layer, .ndim = one->ndim,
+                               .shape = {one->shape[0], one->ndim > 1 ? one->shape[1] : 0}, .as_linear = true};
+        ok(save_changes_made(f->changes, &made, &err), &err);
+    }
+    ok(save_changes_mark(f->changes, i, "_FLATQUANT", &err), &err);
+}
+
 static void find_global(SaveFeed *f, const char *out)
 {
     char path[512];
@@ -176,8 +199,10 @@ void savechanged_find(SaveFeed *f, const char *out)
         if (f->level[i])
             find_bias(f, i);
     for (int k = 0; k < f->nfiles; k++)
-        for (int64_t i = 0; i < checkpoint_count(f->files[k]); i++)
+        for (int64_t i = 0; i < checkpoint_count(f->files[k]); i++) {
             find_rotation(f, checkpoint_at(f->files[k], i));
+            find_transform(f, checkpoint_at(f->files[k], i));
+        }
     find_global(f, out);
     find_notes(f, "metadata", SAVE_METADATA);
     find_notes(f, "optional", SAVE_OPTIONAL);
@@ -204,7 +229,7 @@ static void give_made(const SaveFeed *f, const SaveFormat *s, void *self, const 
 {
     Error err = {0};
     float *v = savefeed_floats(f, t->name, "");
-    int64_t all = t->shape[0] * t->shape[1], half = all / 2;
+    int64_t all = t->ndim > 1 ? t->shape[0] * t->shape[1] : t->shape[0], half = all / 2;
     assert_non_null(v);
     ok(s->ops->tensor(self, &(SaveValues){.name = t->name, .at = 0, .n = half, .values = v}, &err), &err);
     ok(s->ops->tensor(self, &(SaveValues){.name = t->name, .at = half, .n = all - half, .values = v + half}, &err), &err);

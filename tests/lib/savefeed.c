@@ -15,6 +15,7 @@
 #include "io/file.h"
 #include "io/json.h"
 #include "math/convert.h"
+#include "save/marks.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/savechanged.h"
 #include "tests/lib/tempdir.h"
@@ -170,7 +171,9 @@ void savefeed_open(SaveFeed *f, const char *model, const char *out, int fp32_fro
     f->cache_layer = calloc((size_t)f->m->cfg.layers, sizeof *f->cache_layer);
     for (int64_t i = 0; i < f->m->nlinears; i++) {
         const Linear *l = &f->m->linears[i];
-        const char *label = label_of(f, l->name);
+        char label[64];
+        snprintf(label, sizeof label, "%s", label_of(f, l->name));
+        (void)label_unmark(label);
         if (strcmp(label, "FLOAT") == 0)
             continue;
         QConfig q = config_of(f, l->name, label, l->in);

@@ -245,6 +245,7 @@ static const Tested processors[] = {
     {"online_quarot", "test_online_quarot.c", "both_sides_choose_the_same_keys"},
     {"adapt_rotation", "test_adapt_rotation.c", "test_original"},
     {"svd_res", "test_function.c", "every_fold_keeps_the_function"},
+    {"flatquant", "test_flatquant.c", "test_fold_is_recorded"},
     {0},
 };
 static const Tested acts[] = {

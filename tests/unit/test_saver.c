@@ -96,6 +96,8 @@ static const Case cases[] = {
     {"flex_smooth_w8a8_pdmix", ASCEND, 4, 0, NEVER, NULL},
     {"quarot_debug", ASCEND, 4, 0, NEVER, DEBUG},
     {"quarot_online_w8a8", ASCEND, 4, 0, NEVER, NULL},
+    {"flatquant_w8a8_dynamic", ASCEND, 4, 0, NEVER, NULL},
+    {"flatquant_mxfp4", ASCEND, 4, 0, NEVER, NULL},
     {"debug_two_namespaces", ASCEND, 4, 0, NEVER, DEBUG},
     {"w8a8_debug", ASCEND, 4, 0, NEVER, DEBUG},
 };
@@ -374,7 +376,7 @@ static void test_resume(void **state)
 {
     (void)state;
     static const char *const names[] = {"sharded_w8a8_static", "w8a8c8_asym", "mindie_mixed", "ct_w8a8_static_sym",
-                                        "quarot_online_w8a8", "smooth_quant_shift_w8a8_fp32"};
+                                        "quarot_online_w8a8", "smooth_quant_shift_w8a8_fp32", "flatquant_w8a8_dynamic"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         Fixture x;
         Error err = {0};
