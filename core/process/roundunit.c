@@ -84,6 +84,7 @@ typedef struct OuterProduct {
     RoundLinear *l;
     const LinearGrad *g;
     int64_t from, rows; /* rows of the chunk at work */
+    int64_t part, o0;   /* outputs that read the same columns of x, and the first of them: all, but of linears in groups */
 } OuterProduct;
 
 static void fill_task(void *ctx, int64_t index, int worker)
@@ -92,16 +93,17 @@ static void fill_task(void *ctx, int64_t index, int worker)
     const OuterProduct *p = ctx;
     const AutoRound *a = &p->l->a;
     int64_t r0 = index * FILL, n = min_i64(p->rows - r0, FILL);
-    const float *x = p->g->x + (p->from + r0) * p->g->ldx, *g = p->g->g + (p->from + r0) * p->g->ldg;
+    const float *x = p->g->x + (p->from + r0) * p->g->ldx + p->o0 / p->part * a->in;
+    const float *g = p->g->g + (p->from + r0) * p->g->ldg + p->o0;
     float *to = p->tr->x + r0 * a->in;
     if (p->l->form.act)
         form_act(p->l, 0, x, n, a->in, p->g->ldx, to);
     else
         for (int64_t r = 0; r < n; r++)
             memcpy(to + r * a->in, x + r * p->g->ldx, (size_t)a->in * sizeof *to);
-    for (int64_t o0 = 0; o0 < a->out; o0 += LINE) /* by cache lines of both */
+    for (int64_t o0 = 0; o0 < p->part; o0 += LINE) /* by cache lines of both */
         for (int64_t r = 0; r < n; r++)
-            for (int64_t o = o0; o < a->out && o < o0 + LINE; o++)
+            for (int64_t o = o0; o < p->part && o < o0 + LINE; o++)
                 p->tr->gt[o * CHUNK + r0 + r] = g[r * p->g->ldg + o];
 }
 
@@ -111,9 +113,9 @@ static void outer_task(void *ctx, int64_t index, int worker)
     const Trainer *tr = p->tr;
     const AutoRound *a = &p->l->a;
     int64_t across = div_up(a->in, TILE_IN), o = index / across * TILE_OUT, i = index % across * TILE_IN;
-    const GemmArgs args = {.m = min_i64(a->out - o, TILE_OUT), .n = min_i64(a->in - i, TILE_IN), .k = p->rows,
+    const GemmArgs args = {.m = min_i64(p->part - o, TILE_OUT), .n = min_i64(a->in - i, TILE_IN), .k = p->rows,
                            .x = tr->gt + o * CHUNK, .ldx = CHUNK, .w = tr->x + i, .ldw = a->in, .w_by_k = true,
-                           .y = a->g + o * a->in + i, .ldy = a->in, .beta = 1};
+                           .y = a->g + (p->o0 + o) * a->in + i, .ldy = a->in, .beta = 1};
     tr->gemm->tile(&args, tr->scratch + (size_t)worker * tr->scratch_bytes);
 }
 
@@ -125,12 +127,15 @@ static Status gather(void *self, const LinearGrad *g, Error *err)
         return ST_OK;
     OuterProduct p = {.tr = tr, .l = &tr->lin[k], .g = g};
     const AutoRound *a = &p.l->a;
-    for (p.from = 0; p.from < g->rows; p.from += p.rows) {
-        p.rows = min_i64(g->rows - p.from, CHUNK);
-        pool_run(tr->pool, PHASE_QUANT_WEIGHT, div_up(p.rows, FILL), fill_task, &p, tr->cancel);
-        pool_run(tr->pool, PHASE_QUANT_WEIGHT, div_up(a->out, TILE_OUT) * div_up(a->in, TILE_IN), outer_task, &p, tr->cancel);
-        RETURN_IF_ERROR(cancel_check(tr->cancel, err));
-    }
+    p.part = a->out / max_i64(tr->m->linears[g->linear].groups, 1);
+    const int64_t tiles = div_up(p.part, TILE_OUT) * div_up(a->in, TILE_IN);
+    for (p.o0 = 0; p.o0 < a->out; p.o0 += p.part)
+        for (p.from = 0; p.from < g->rows; p.from += p.rows) {
+            p.rows = min_i64(g->rows - p.from, CHUNK);
+            pool_run(tr->pool, PHASE_QUANT_WEIGHT, div_up(p.rows, FILL), fill_task, &p, tr->cancel);
+            pool_run(tr->pool, PHASE_QUANT_WEIGHT, tiles, outer_task, &p, tr->cancel);
+            RETURN_IF_ERROR(cancel_check(tr->cancel, err));
+        }
     return ST_OK;
 }
 
