@@ -17,15 +17,9 @@ overlay_derive          the same
 overlay_derive_tensor   the same
 overlay_file            the same
 overlay_replace         the same
-passgrad_fini           room of a backward pass
-passgrad_init           the same
 save_changes_unsaved    the same
-schedule_backward       orders of units for metrics with a pass of their own
-schedule_backward_bytes the same
 session_table_work      tests count by it what a step of the screen costs
 statecache_dir_bytes    tests hold the cache's bound against it
-stream_like             the shape of a stream, for gradients
-unit_block_backward     gradients of a block
 unit_experts            what a layer job asks a unit for
 LIST
 sort -o "$out.allowed" "$out.allowed"

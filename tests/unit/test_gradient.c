@@ -416,6 +416,54 @@ static void forms_are_taken_as_they_stand(void **state)
     check_forms("phi3");
 }
 
+/* ---- a changed model ---- */
+
+/* Inputs scaled and turned, a branch beside another linear. */
+static void change(Overlay *o, const Unit *u, const Model *m)
+{
+    Rotation *turn;
+    uint32_t seed = 8;
+    for (int32_t i = u->first; i < u->first + u->count; i++) {
+        const Linear *l = &m->linears[i];
+        float *s = noise_vector(l->in, 1, &seed), *l1 = noise_vector(3 * l->in, 0, &seed), *l2 = noise_vector(3 * l->out, 0, &seed);
+        LowRank *low;
+        assert_true(s && l1 && l2);
+        if (i % 2 == 0) {
+            assert_int_equal(overlay_input_scale(o, i, s, NULL), ST_OK);
+            assert_int_equal(rotation_shifted(&turn, l->in, 8, 1, NULL, 0, NULL), ST_OK);
+            assert_int_equal(overlay_input_rotate(o, i, turn, NULL), ST_OK);
+            rotation_free(turn);
+        }
+        assert_int_equal(lowrank_new(&low, l->out, l->in, 3, l1, l2, DT_F32, NULL), ST_OK);
+        if (i % 3 == 0)
+            assert_int_equal(overlay_low_rank(o, i, low, low, NULL), ST_OK);
+        lowrank_free(low);
+        free(s);
+    }
+}
+
+static void changes_of_the_model_are_passed_back_through(void **state)
+{
+    (void)state;
+    Point p;
+    Overlay *o;
+    Stream g;
+    point_open(&p, "tests/golden/models/qwen3/fp32");
+    const Unit *u = &p.b.m->units[0];
+    assert_int_equal(overlay_new(&o, p.b.m, NULL), ST_OK);
+    change(o, u, p.b.m);
+    runner_free(p.b.r);
+    const RunnerOptions opt = {.pool = p.b.pool, .overlay = o, .arith = ARITH_FP32};
+    assert_int_equal(runner_new(&p.b.r, p.b.m, &opt, NULL), ST_OK);
+    gradient(&p, 0, -1, NULL, NULL, &g);
+    check_directions(&p, 0, 0, u->nblocks, NULL, &g, 1e-3, "changed");
+    stream_fini(&g);
+    for (int64_t l = u->first; l < u->first + u->count; l++)
+        check_weight(&p, 0, l, "changed");
+    point_close(&p);
+    overlay_free(o);
+}
+
 /* ---- of nothing but the values ---- */
 
 static const RandomShape shapes[] = {
@@ -555,6 +603,7 @@ int main(void)
         cmocka_unit_test(gradients_are_differences_before_multi_token_prediction),
         cmocka_unit_test(pairs_are_gradients_of_weights),
         cmocka_unit_test(forms_are_taken_as_they_stand),
+        cmocka_unit_test(changes_of_the_model_are_passed_back_through),
         cmocka_unit_test(neither_threads_nor_chunks_change_a_byte),
         cmocka_unit_test(branches_have_gradients),
         cmocka_unit_test(nan_stays_in_its_text),

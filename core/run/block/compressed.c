@@ -49,7 +49,7 @@ int64_t comp_most_keys(const ModelConfig *m, int64_t window, int64_t longest)
     return min_i64(longest, window - 1 + QUERY_ROWS) + most_entries(&m->compress, longest);
 }
 
-size_t comp_scores_floats(const ModelConfig *m, int64_t window, int64_t longest)
+static size_t scores_floats(const ModelConfig *m, int64_t window, int64_t longest)
 {
     int64_t keys = comp_most_keys(m, window, longest), entries = most_entries(&m->compress, longest);
     return (size_t)(keys * m->head_dim + QUERY_ROWS * (keys + 2 * entries));
@@ -154,7 +154,7 @@ static float *text_rows(const CompressedRun *r, int part, int sample, float *chu
 }
 
 /* The same of its entries: whole windows before a text never take more than its rows. */
-float *comp_entries(const CompressedRun *r, int sample, bool index)
+static float *text_entries(const CompressedRun *r, int sample, bool index)
 {
     const Pass *ps = r->ps;
     int64_t dim = index ? r->c->index_dim : r->m->head_dim;
@@ -175,7 +175,7 @@ static void make_entry(const CompressedRun *r, const RowAt *at, int64_t w, bool 
                                       index ? r->index_gate : r->comp_gate, width),
                     .ape = r->b->small[index ? COMP_INDEX_APE : COMP_APE], .rate = r->rate, .dim = dim, .width = width,
                     .overlap = overlap};
-    float *x = comp_entries(r, at->sample, index) + w * dim;
+    float *x = text_entries(r, at->sample, index) + w * dim;
     compressor_entry(&c, o, w, x);
     int norm = index ? COMP_INDEX_NORM : COMP_NORM;
     ops_norm(o, NORM_LATE, x, r->b->small[norm], r->b->shift[norm], r->m->eps, dim, x);
@@ -203,7 +203,7 @@ static void entries_task(void *ctx, int64_t index, int worker)
 
 /* ---- attention ---- */
 
-int64_t comp_visible(const CompressedRun *r, int64_t t)
+static int64_t visible(const CompressedRun *r, int64_t t)
 {
     return r->kind == COMPRESS_NONE ? 0 : (t + 1) / r->rate;
 }
@@ -218,7 +218,7 @@ static void choose_entries(const CompressedRun *r, QueryTile *b, Worker *wk)
     memset(b->chosen, 0, (size_t)(rows * n) * sizeof *b->chosen);
     for (int64_t h = 0; h < heads; h++) {
         GemmArgs g = {.m = rows, .n = n, .k = di, .x = r->index_q + ((b->base + b->t0) * heads + h) * di,
-                      .ldx = heads * di, .w = comp_entries(r, b->sample, true), .ldw = di, .y = b->part,
+                      .ldx = heads * di, .w = text_entries(r, b->sample, true), .ldw = di, .y = b->part,
                       .ldy = n};
         ops_choice(o, &g, wk->gemm);
         for (int64_t t = 0; t < rows; t++) {
@@ -229,7 +229,7 @@ static void choose_entries(const CompressedRun *r, QueryTile *b, Worker *wk)
         }
     }
     for (int64_t t = 0; t < rows; t++)
-        choose_greatest(b->chosen + t * n, comp_visible(r, b->t0 + t), c->index_top);
+        choose_greatest(b->chosen + t * n, visible(r, b->t0 + t), c->index_top);
 }
 
 /* Softmax over n scores and one more that no value belongs to; only the shares are rounded. */
@@ -254,7 +254,7 @@ static void softmax_sink(const Ops *o, float *x, int64_t n, float sink)
 void comp_shares(const CompressedRun *r, const QueryTile *b, int64_t t, float *row, float sink)
 {
     int64_t first = max_i64(t - r->window + 1 - b->lo, 0), last = t + 1 - b->lo, k = 0;
-    int64_t all = b->window + b->entries, seen = b->window + comp_visible(r, t);
+    int64_t all = b->window + b->entries, seen = b->window + visible(r, t);
     const float *chosen = b->chosen ? b->chosen + (t - b->t0) * b->entries - b->window : NULL;
     for (int64_t s = first; s < seen; s++) /* together, so that nothing hidden is in the sum */
         if (s < b->window ? s < last : !chosen || chosen[s] > 0)
@@ -287,11 +287,11 @@ void comp_tile(const CompressedRun *r, int s, int64_t t0, Worker *wk, QueryTile 
     *b = (QueryTile){.sample = s, .base = ps->in->start[s] - ps->row0 - seen, .t0 = t0, .t1 = min_i64(t0 + QUERY_ROWS, len),
                      .lo = max_i64(t0 - r->window + 1, 0), .keys = wk->scores};
     b->window = b->t1 - b->lo;
-    b->entries = comp_visible(r, b->t1 - 1);
+    b->entries = visible(r, b->t1 - 1);
     b->scores = b->keys + (b->window + b->entries) * d;
     memcpy(b->keys, text_rows(r, PAST_KV, s, r->kv, d) + b->lo * d, (size_t)(b->window * d) * sizeof *b->keys);
     if (b->entries)
-        memcpy(b->keys + b->window * d, comp_entries(r, s, false), (size_t)(b->entries * d) * sizeof *b->keys);
+        memcpy(b->keys + b->window * d, text_entries(r, s, false), (size_t)(b->entries * d) * sizeof *b->keys);
     if (r->kind == COMPRESS_SPARSE && b->entries > r->c->index_top) {
         b->chosen = b->scores + (b->t1 - b->t0) * (b->window + b->entries);
         b->part = b->chosen + (b->t1 - b->t0) * b->entries;
@@ -477,7 +477,7 @@ static void need(const Block *b, const NeedAsk *ask, BlockNeed *out)
     out->row.mid = comp_row_floats(c);
     out->row.act = max_i64(need_acts(b, ask, slot, n), need_acts(b, ask, &(int){COMP_O_A}, 1));
     out->row.act = max_i64(out->row.act, need_acts(b, ask, q, queries(b, q)));
-    out->worker.scores = comp_scores_floats(c, window, ask->longest);
+    out->worker.scores = scores_floats(c, window, ask->longest);
     need_product(ask, &out->worker, QUERY_ROWS, keys, c->head_dim);
     need_product(ask, &out->worker, QUERY_ROWS, c->head_dim, keys);
     need_ends(b, ask, COMP_O, out);

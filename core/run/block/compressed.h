@@ -59,13 +59,8 @@ int64_t comp_row_floats(const ModelConfig *m);
 RowAt comp_row_at(const CompressedRun *r, int64_t t, int from);
 /* Rotates the last dimensions of x[dim] as of position `pos`. */
 void comp_rotate(const CompressedRun *r, const RopeTable *rope, int64_t pos, bool back, float *x, int64_t dim);
-/* The entries of a sample's text; index: those of the indexer. */
-float *comp_entries(const CompressedRun *r, int sample, bool index);
-/* Entries that row t of a text sees. */
-int64_t comp_visible(const CompressedRun *r, int64_t t);
-/* Keys of a tile, at most, and floats of Worker.scores that one takes. */
+/* Keys of a tile, at most. */
 int64_t comp_most_keys(const ModelConfig *m, int64_t window, int64_t longest);
-size_t comp_scores_floats(const ModelConfig *m, int64_t window, int64_t longest);
 /* The tile that begins at row t0 of a sample's text, its keys in the worker's scores, its choice made. */
 void comp_tile(const CompressedRun *r, int s, int64_t t0, Worker *wk, QueryTile *b);
 /* Shares of row t's keys from their scores, 0 where it does not look. */
