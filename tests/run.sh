@@ -24,21 +24,27 @@ wanted() {
     return 1
 }
 
-# run LABEL SECONDS COMMAND...: runs a TAP producer and counts its lines.
-run() {
-    label=$1; limit=$2; shift 2
-    timeout -k 10 "$limit" "$@" >"$out/log" 2>&1 </dev/null
-    rc=$?
-    p=$(grep -c '^ok ' "$out/log")
-    s=$(grep -ciE '^ok .*# skip' "$out/log")
-    f=$(grep -c '^not ok ' "$out/log")
+# tell LABEL LOG CODE SECONDS: counts the lines of a TAP producer that has ended.
+tell() {
+    label=$1 log=$2 rc=$3
+    p=$(grep -c '^ok ' "$log")
+    s=$(grep -ciE '^ok .*# skip' "$log")
+    f=$(grep -c '^not ok ' "$log")
     p=$((p - s))
     if [ "$f" -eq 0 ] && [ "$rc" -ne 0 ] && [ "$rc" -ne 77 ]; then f=1; fi
     if [ "$f" -eq 0 ] && [ $((p + s)) -eq 0 ]; then f=1; fi
     pass=$((pass + p)); fail=$((fail + f)); skip=$((skip + s))
-    printf '%-48s %4d passed %3d failed %3d skipped\n' "$label" "$p" "$f" "$s"
-    [ "$s" -eq 0 ] || grep -iE '^ok .*# skip' "$out/log"
-    if [ "$f" -ne 0 ]; then echo "---- $label (exit $rc) ----"; tail -n 60 "$out/log"; echo "----"; fi
+    printf '%-48s %4d passed %3d failed %3d skipped %4d s\n' "$label" "$p" "$f" "$s" "$4"
+    [ "$s" -eq 0 ] || grep -iE '^ok .*# skip' "$log"
+    if [ "$f" -ne 0 ]; then echo "---- $label (exit $rc) ----"; tail -n 60 "$log"; echo "----"; fi
+}
+
+# run LABEL SECONDS COMMAND...: runs a TAP producer and counts its lines.
+run() {
+    label=$1; limit=$2; shift 2
+    began=$(date +%s)
+    timeout -k 10 "$limit" "$@" >"$out/log" 2>&1 </dev/null
+    tell "$label" "$out/log" $? $(($(date +%s) - began))
 }
 
 echo "== build ($CC)"
@@ -66,13 +72,25 @@ export LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0
 # tests fork a process that they kill
 export TSAN_OPTIONS=exitcode=66:halt_on_error=0:die_after_fork=0
 export CMOCKA_MESSAGE_OUTPUT=tap
+echo "== unit tests, $jobs at once"
+# Unit tests are programs of their own: as many at once as there are cores, told in their order.
+# shellcheck disable=SC2016
+one='t=$1; log=$2/$(echo "$t" | tr / .); began=$(date +%s)
+timeout -k 10 600 "$t" >"$log" 2>&1 </dev/null
+echo "$? $(($(date +%s) - began))" >"$log.end"'
 # shellcheck disable=SC2086
 for t in build/tests/test_* build-asan/tests/test_* $tsan $clang; do
     case "$t" in *.o|*.d) continue ;; esac
     [ -x "$t" ] || continue
-    wanted "$t" "$@" || continue
-    run "$t" 600 "$t"
-done
+    wanted "$t" "$@" && echo "$t"
+done >"$out/units"
+xargs -r -P "$jobs" -I{} sh -c "$one" sh {} "$out" <"$out/units"
+while read -r t; do
+    log=$out/$(echo "$t" | tr / .)
+    rc=1 seconds=0
+    [ ! -s "$log.end" ] || read -r rc seconds <"$log.end"
+    tell "$t" "$log" "$rc" "$seconds"
+done <"$out/units"
 # The regressions of every reader of foreign bytes, and changed seeds: the same ones each time.
 if wanted fuzz "$@"; then run "fuzz (ASan)" 1200 build-asan/tests/run_fuzz --runs 1500; fi
 for t in tests/cli/*.sh; do
