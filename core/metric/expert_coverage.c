@@ -61,6 +61,27 @@ static void clear(ExpertCounts *c)
     atomic_store(&c->rows, 0);
 }
 
+static Status pack_counts(void *self, int layer, Pack *out, Error *err)
+{
+    (void)layer;
+    ExpertCounts *c = self;
+    pack_i64(out, atomic_load(&c->rows));
+    for (int e = 0; e < c->experts; e++)
+        pack_i64(out, atomic_load(&c->chosen[e]));
+    clear(c);
+    return out->oom ? error_nomem(err, "tokens of experts") : ST_OK;
+}
+
+static Status merge_counts(void *self, int layer, Unpack *in, Error *err)
+{
+    (void)layer, (void)err;
+    ExpertCounts *c = self;
+    atomic_fetch_add(&c->rows, unpack_i64(in));
+    for (int e = 0; e < c->experts; e++)
+        atomic_fetch_add(&c->chosen[e], unpack_i64(in));
+    return ST_OK;
+}
+
 static double choices(ExpertCounts *c)
 {
     double sum = 0;
@@ -108,11 +129,11 @@ static void block_figures(ExpertCounts *c, double sum, UnitScore *u)
 
 static Status block_layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut *out, Error *err)
 {
-    (void)pool;
+    (void)pool, (void)h;
     ExpertCounts *c = self;
     if (!watch_wants_unit(c->p, unit))
         return ST_OK;
-    UnitScore u = {.unit = unit, .samples = h->samples, .tokens = atomic_load(&c->rows)};
+    UnitScore u = {.unit = unit, .samples = pass_texts(c->p)->samples, .tokens = atomic_load(&c->rows)};
     double sum = c->experts ? choices(c) : 0;
     if (!has_experts(c, unit))
         absent(&u, "it has no experts");
@@ -141,12 +162,12 @@ static void load_figures(const ExpertCounts *c, int expert, double sum, UnitScor
 
 static Status load_layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut *out, Error *err)
 {
-    (void)pool;
+    (void)pool, (void)h;
     ExpertCounts *c = self;
     const Unit *l = &c->p->m->units[unit];
     double sum = c->experts ? choices(c) : 0;
     for (int64_t i = l->first; i < l->first + l->count; i++) {
-        UnitScore u = {.unit = i, .samples = h->samples};
+        UnitScore u = {.unit = i, .samples = pass_texts(c->p)->samples};
         int expert = c->p->m->linears[i].expert;
         if (!watch_wants(c->p, i))
             continue;
@@ -194,7 +215,8 @@ static uint64_t bytes(const PassPlan *p, int threads)
     return (uint64_t)p->m->cfg.moe.experts * 16;
 }
 
-static const ObserverOps ops = {.name = "experts", .wants_tap = wants_tap, .tap_tile = tap_tile};
+static const ObserverOps ops = {.name = "experts", .wants_tap = wants_tap, .tap_tile = tap_tile, .pack = pack_counts,
+                                .merge = merge_counts};
 
 const Watch watch_coverage = {.metric = &metric_coverage, .ops = &ops, .open = begin, .layer = block_layer, .close = end,
                               .bytes = bytes};

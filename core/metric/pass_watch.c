@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "dist/dist.h"
 #include "run/need.h"
 #include "run/schedule.h"
 #include "run/taps.h"
@@ -120,7 +121,10 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
     (void)nstreams;
     WatchPass *w = ctx;
     w->out.n = 0;
-    for (int i = 0; i < w->n; i++)
+    for (int i = 0; w->p->ranks && i < w->nobs; i++)
+        RETURN_IF_ERROR(taps_gather(&w->obs[i], unit, w->p->ranks, err));
+    const bool tells = !w->p->ranks || dist_leads(w->p->ranks->dist); /* it has what all ranks saw */
+    for (int i = 0; tells && i < w->n; i++)
         RETURN_IF_ERROR(w->watch[i]->layer(w->self[i], unit, streams[0], w->pool, &w->out, err));
     const PassStep gave = {.score = w->out.score, .nscore = (int64_t)w->out.n, .h = streams[0]};
     return pass_tell_layer(w->p, w->sink, unit, &gave, err);
@@ -129,9 +133,7 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
     WatchPass w = {.p = p, .sink = sink, .pool = runner_pool(r)};
-    Status st = p->ranks ? error_set(err, ST_INTERNAL, "'%s' has to see all samples itself: it can't be divided",
-                                     p->pass->name)
-                         : open_all(&w, err);
+    Status st = open_all(&w, err);
     if (st == ST_OK) {
         FloatPass pass = {.obs = w.obs, .nobs = w.nobs, .sdpa = p->peer};
         st = pass_by_layer(r, p, (LayerJob){"what flows", float_pass_run, &pass}, unit_done, &w, err);
@@ -165,10 +167,21 @@ static uint64_t need(const PassPlan *p, int threads)
     return n.stream + n.kept + n.layer + (outputs ? apart : 0);
 }
 
+/* Whether one of those asked for has to see all samples itself. */
+static bool whole(const PassPlan *p)
+{
+    for (int i = 0; i < WATCHES; i++)
+        if (pass_asks(p, watches[i]->metric) && !(watches[i]->ops && watches[i]->ops->pack))
+            return true;
+    return false;
+}
+
 const MetricPass pass_watch = {
     .name = "what flows",
     .step = "layer",
     .stream = true,
+    .divides = DIVIDES_SAMPLES,
+    .whole = whole,
     .any_level = true,
     .steps = pass_layers,
     .bytes = bytes,

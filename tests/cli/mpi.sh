@@ -57,11 +57,32 @@ head -n 2 lab_calib/boolq.jsonl >"$tmp/two.jsonl"
 texts=$tmp/two.jsonl
 analyze "block_error" "of two texts" 3
 
+# experts are counted over all ranks
+python3 -c 'import random
+random.seed(3)
+for n in (512, 3, 1, 700, 520, 40, 600): print("{\"input_ids\":%s}" % [random.randrange(2, 60) for _ in range(n)])' >"$tmp/ids.jsonl"
+demo=tests/golden/models/qwen3_moe/fp32 texts=$tmp/ids.jsonl
+analyze "coverage expert_load" "of experts" 3
+analyze "kurtosis" "of experts' inputs" 3
+demo=lab_models/demo
+
 exits 65 "a model that is not there is one error" ranks 2 "$mpi" analyze --model_path "$tmp/none"
 is 1 "$(grep -c '^slimscope: ' "$tmp/err")" "in one line"
 exits 64 "other words on another rank are an error" mpirun -q --oversubscribe -n 1 "$mpi" analyze --model_path $demo \
     : -n 1 "$mpi" analyze --model_path $demo --topk 3
 has "$tmp/err" "rank 1 has another command line than rank 0" "and named"
+# the same words, another model in each rank's folder; none in one of them
+for r in 0 1; do mkdir -p "$tmp/r$r"; cp -r $demo "$tmp/r$r/m"; done
+sed -i 's/"rms_norm_eps": *[^,]*/"rms_norm_eps": 0.125/' "$tmp/r1/m/config.json"
+bin=$(cd "$(dirname "$mpi")" && pwd)/slimscope-mpi
+SLIMSCOPE_DATA=$PWD
+export SLIMSCOPE_DATA
+exits 64 "other models are an error" ranks 2 sh -c "cd $tmp/r\$OMPI_COMM_WORLD_RANK && exec $bin analyze --model_path m"
+has "$tmp/err" "rank 1 has another model than rank 0" "and named"
+rm -r "$tmp/r1/m"
+exits 65 "what one rank lacks ends all" ranks 2 sh -c "cd $tmp/r\$OMPI_COMM_WORLD_RANK && exec $bin analyze --model_path m"
+has "$tmp/err" "slimscope: rank 1: 'm': no such model folder" "by its name"
+unset SLIMSCOPE_DATA
 exits 64 "a build without MPI does not run N times" ranks 2 $SLIMSCOPE analyze --model_path $demo
 has "$tmp/err" "this build has no MPI" "and says so"
 
