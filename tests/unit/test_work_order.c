@@ -342,7 +342,7 @@ static void what_cannot_stand_there_is_refused_by_name(void **state)
         const char *spec, *word;
     } cases[] = {
         {"prior: [{process: [" W8A8("'*'") "]}], process: [" W8A8("'*'") "]", "in a prior stage"},
-        {"process: [{type: svd_res}, " W8A8("'*'") "]", "svd_res"},
+        {"process: [{type: unary_analysis}, " W8A8("'*'") "]", "unary_analysis"},
     };
     World w;
     world_open(&w, llama, ARITH_FP32);
