@@ -311,7 +311,7 @@ static const struct {
     {PROCESS("{type: fa3_quant, qconfig: {" FA("mxfp4", "per_token") "}}"), "not with per_token mxfp4 minmax", true},
     {PROCESS("{type: fa3_quant, details: {fa_k: {dtype: int8, scope: per_token, symmetric: false, method: minmax}}}"),
      "not with per_token int8 asymmetric minmax", true},
-    {PROCESS("{type: svd_res}"), "processor 'svd_res': kept", true},
+    {PROCESS("{type: load}"), "processor 'load': kept", true},
     {"apiversion: modelslim_v1\nspec: {runner: dp_layer_wise}\n", "run as layer_wise here", false},
     {"apiversion: modelslim_v1\nspec: {prior: [{process: []}]}\n", "prior stages aren't run", true},
     {ENTRY(Q(A8, W8)) "      exclude: ['{1..2000}']\n", "pattern has more than 1000", true},
@@ -355,7 +355,7 @@ static void units_and_savers(void **state)
     static const char text[] =
         "apiversion: modelslim_v1\nspec:\n  runner: layer_wise\n  process:\n    - {type: linear_quant, qconfig: "
         "{weight: {" W8 "}}}\n    - type: group\n      configs:\n        - {type: group, configs: [{type: "
-        "linear_quant, qconfig: &q " Q(A8, W8) "}, {type: svd_res}]}\n        - {type: dynamic_cache, qconfig: "
+        "linear_quant, qconfig: &q " Q(A8, W8) "}, {type: load}]}\n        - {type: dynamic_cache, qconfig: "
         "{scope: per_channel, dtype: int8, symmetric: false, method: minmax, ext: {aggregation_type: mean}}, exclude: "
         "['*.0.*', b]}\n        - {type: linear_quant, qconfig: *q}\n    - {type: group, configs: []}\n"
         "  save:\n    - {type: mindie_format_saver, part_file_size: '2.0'}\n    - {type: ascendv1_saver}\n"
@@ -382,7 +382,7 @@ static void units_and_savers(void **state)
         assert_ptr_equal(u->steps[i].processor, types[i]);
         assert_int_equal(u->steps[i].entry, entries[i]);
     }
-    assert_string_equal(u->steps[1].type, "svd_res");
+    assert_string_equal(u->steps[1].type, "load");
     assert_int_equal(u->steps[2].line, 9);
     const CacheSettings *k = u->steps[2].settings;
     assert_int_equal(k->q.scope, QS_PER_CHANNEL);
