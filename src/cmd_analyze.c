@@ -343,7 +343,7 @@ static const Option analyze_options[] = {
     {"calib_dataset", ARG_PATH, "FILE", "calibration set (default boolq.jsonl; with a scope word mix_calib.jsonl)",
      COMP_FILE},
     {"tokens", ARG_INT, "N", "alone, block_error, fisher, errors of outputs: on N tokens of texts' beginnings (default 128, 512, 1,024, 1,024)", COMP_NONE},
-    {"labels", ARG_CHOICE, "model|data", "fisher: gradients for tokens drawn from the model (default), or for the texts' next tokens", COMP_NONE},
+    OPTION_LABELS,
     OPTIONS_RESULT,
     OPTIONS_RUN,
     OPTION_PROGRESS,

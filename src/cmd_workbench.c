@@ -161,6 +161,7 @@ static Status run_workbench(App *a, const CommandLine *cl, Error *err)
     {"eval", ARG_PATH, "FILE", "evaluation set (default eval.jsonl)", COMP_FILE},                                  \
     {"ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE},                                 \
     {"tokens", ARG_INT, "N", "alone, block_error, fisher, errors of outputs: on N tokens of texts' beginnings (default 128, 512, 1,024, 1,024)", COMP_NONE},       \
+    OPTION_LABELS,                                                                                                 \
     OPTION_RUNTIME,                                                                                                \
     {"budget", ARG_STR, "SIZE", "hold the set against a budget: +20M above the recipe, 300M, 5.2bits", COMP_NONE},  \
     {"session-cap", ARG_STR, "SIZE", "delete the sessions not used for longest above SIZE together, as 2G (0: none)", COMP_NONE}, \

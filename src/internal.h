@@ -170,6 +170,11 @@ Status tune_finish(App *a, OutFormat f, Error *err);
         "runtime", ARG_CHOICE, RUNTIME_WORDS, "the engine that shall load it: what breaks a rule of it is an error",   \
             COMP_NONE                                                                                                  \
     }
+#define OPTION_LABELS                                                                                                  \
+    {                                                                                                                  \
+        "labels", ARG_CHOICE, "model|data",                                                                            \
+            "fisher: gradients for tokens drawn from the model (default), or for the texts' next tokens", COMP_NONE    \
+    }
 #define OPTION_PROGRESS                                                                                                \
     {                                                                                                                  \
         "progress", ARG_CHOICE, "auto|always|json|never", "progress on stderr (auto: when stderr is a terminal)",      \

@@ -309,7 +309,7 @@ void flat_room_fini(FlatRoom *room)
     free(room->worker);
     free(room->part);
     free(room->act);
-    *room = (FlatRoom){NULL};
+    *room = (FlatRoom){.worker = NULL};
 }
 
 uint64_t flat_room_bytes(const FlatLinear *f, int64_t rows, int threads)

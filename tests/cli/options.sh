@@ -358,6 +358,7 @@ for v in shell workbench; do
     row $v eval "$text" "" --eval "$D" $more
     row $v ctx "$text" x --ctx 32 $more
     row $v tokens "$text" x --tokens 9 $more
+    row $v labels "$text" both --labels data $more
     row $v runtime "$text" cuda --runtime mindie $more
     row $v budget "$text" lots --budget +1M $more
     row $v session-cap "$text" lots --session-cap 2G $more

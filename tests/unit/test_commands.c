@@ -223,9 +223,10 @@ static void settings_are_options(void **state)
         const Command *set = command_find("set");
         if (!strstr(set->summary, s->key) && !strstr(set->help, s->key))
             fail_msg("'set' doesn't name '%s'", s->key);
-        int of = strcmp(s->key, "tokens") == 0 || strcmp(s->key, "budget") == 0 || strcmp(s->key, "session-cap") == 0
-                     ? 1
-                     : 2; /* a measurement takes none of these */
+        static const char *const not_of_measure[] = {"tokens", "labels", "budget", "session-cap"};
+        int of = 2;
+        for (size_t i = 0; i < sizeof not_of_measure / sizeof *not_of_measure; i++)
+            of = strcmp(s->key, not_of_measure[i]) == 0 ? 1 : of;
         for (int i = 0; i < of && strcmp(s->key, "eval-tokens") != 0; i++) /* measure --full says that one */
             if (!option_find(command_find(verbs[i]), s->key, strlen(s->key), NULL))
                 fail_msg("'%s' has no --%s", verbs[i], s->key);

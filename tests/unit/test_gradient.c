@@ -460,8 +460,10 @@ static void changes_of_the_model_are_passed_back_through(void **state)
     stream_fini(&g);
     for (int64_t l = u->first; l < u->first + u->count; l++)
         check_weight(&p, 0, l, "changed");
-    point_close(&p);
+    runner_free(p.b.r);
+    p.b.r = NULL;
     overlay_free(o);
+    point_close(&p);
 }
 
 /* ---- of nothing but the values ---- */

@@ -307,14 +307,14 @@ static void experience_has_limits(void **state)
     open_fails(WITH("w8a8", "[{type: FFN, include: ['*']}]"), mine, "mine.yaml:1:1: must be a mapping");
     /* an edited table is used, and what this build can't run is left out */
     temp_puts(mine, "quant_types: {w8a8: {structures: {Mine: {act: {scope: per_token, dtype: int8, symmetric: true, method: minmax}, weight: "
-                    "{scope: per_channel, dtype: int8, symmetric: true, method: minmax}}}, anti_outlier_strategies: [[{type: svd_res}], []]}}");
+                    "{scope: per_channel, dtype: int8, symmetric: true, method: minmax}}}, anti_outlier_strategies: [[{type: unary_analysis}], []]}}");
     Needs needs = {{0, 0, 0}};
     StubWorld w = {.rank = eight, .nrank = 8, .answer = by_level, .ctx = &needs, .experience = mine};
     StubRun r;
     run(WITH("w8a8", "[{type: Mine, include: ['*']}]"), &w, &r);
     assert_int_equal(r.end, LOOP_MET);
     assert_string_equal(str_text(&r.shown), "1  [] met\n");
-    assert_non_null(strstr(r.log, "the suppression 'svd_res' is left out: "));
+    assert_non_null(strstr(r.log, "the suppression 'unary_analysis' is left out: "));
     stub_run_free(&r);
     temp_remove(dir);
 }

@@ -222,8 +222,8 @@ static void bad_weights_harm_only_their_rows(void **state)
     for (int i = 0; weight_quantizer_table[i]; i++) {
         const WeightQuantizer *k = weight_quantizer_table[i];
         QSpec q = spec_of(k);
-        if (strcmp(q.method, "w8a8s") == 0)
-            continue; /* its threshold is the whole weight's */
+        if (strcmp(q.method, "w8a8s") == 0 || strcmp(q.method, "admm") == 0 || strcmp(q.method, "magnitude") == 0)
+            continue; /* the threshold, the choice of what is pruned, is the whole weight's */
         for (int peer = 0; peer < 2; peer++) {
             if (peer && strcmp(q.method, "ssz") == 0)
                 continue; /* its number of steps is the whole weight's */
@@ -231,7 +231,8 @@ static void bad_weights_harm_only_their_rows(void **state)
             ok(&a, &q, w, OUT, IN, peer, h);
             ok(&b, &q, good, OUT, IN, peer, h);
             for (int64_t r = 1; r < OUT; r += 2)
-                assert_memory_equal(a.code + r * IN, b.code + r * IN, IN);
+                if (memcmp(a.code + r * IN, b.code + r * IN, IN) != 0)
+                    fail_msg("%s: bad rows changed row %lld", q.method, (long long)r);
             qweight_fini(&a);
             qweight_fini(&b);
         }
