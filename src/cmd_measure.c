@@ -45,16 +45,26 @@ static Status run_recipes(App *a, const CommandLine *cl, Error *err)
     return st;
 }
 
+/* One recipe as a word is what --recipe names. */
+static Status open_word(App *a, const CommandLine *cl, Error *err)
+{
+    if (!cl->nwords)
+        return ST_OK;
+    if (cl_given(cl, "recipe") || cl_given(cl, "exclude"))
+        return error_set(err, ST_USAGE, "name the recipe '%s' by --recipe alone, beside --exclude, too", cl->words[0]);
+    return session_open_recipe(a->session, cl->words[0], NULL, err);
+}
+
 static Status run_measure(App *a, const CommandLine *cl, Error *err)
 {
     if (cl->nwords > 1)
         return run_recipes(a, cl, err);
-    RETURN_IF_ERROR(want_words(cl, 0, 0, err));
     if (out_format(cl_str(cl, "format")) == OUT_CSV)
         return error_set(err, ST_USAGE, "--format csv is of several recipes: 'measure A.yaml B.yaml'");
     RETURN_IF_ERROR(open_for_effect(a, cl, true, err));
     if (!app_waits(a) && (cl_given(cl, "format") || cl_given(cl, "out")))
         return error_set(err, ST_USAGE, "the measurement goes on in the background: --format and --out do not apply");
+    RETURN_IF_ERROR(open_word(a, cl, err));
     RETURN_IF_ERROR(session_measure(a->session, cl_given(cl, "full"), err));
     if (!app_waits(a))
         return ST_OK;
@@ -86,13 +96,13 @@ static const Option measure_options[] = {
 };
 const Command command_measure = {
     .name = "measure",
-    .args = "[RECIPE RECIPE...]",
+    .args = "[RECIPE...]",
     .summary = "Quantize with the present assignment and measure the effect against float.",
     .help = "KL divergence, top-token agreement and perplexity on the evaluation set, error of the last decoder output "
             "on the calibration set; only layers after the first change run again. The evaluation takes the first "
             "window of every text, then the second of every text, and so on. Differences of KL below 1 to 2 % are noise. "
-            "Of recipes: a table, each measured on the same tokens and held against the first with the paired error of the "
-            "difference; the float model runs once, and the last recipe stays open.",
+            "A recipe can be named as a word. Of several: a table, each measured on the same tokens and held against the "
+            "first with the paired error of the difference; the float model runs once, and the last recipe stays open.",
     .flags = CMD_LONG | CMD_CLI | CMD_RANKS,
     .completes = COMP_FILE,
     .options = measure_options,

@@ -41,7 +41,7 @@ exits 0 "a recipe" measure --recipe tests/golden/config/broken/00-good-base.yaml
 exits 64 "no model" s measure
 exits 64 "csv" measure --format csv
 exits 64 "an empty exclude" measure --exclude
-exits 64 "a word" measure kurtosis
+exits 74 "a word that is no file" measure kurtosis
 exits 64 "ctx 1" measure --ctx 1
 exits 65 "a pattern without a hit" measure --exclude '*lm_haed*'
 exits 65 "no evaluation set" measure --eval none.jsonl
@@ -148,6 +148,11 @@ mv "$tmp/out" "$tmp/iter.json"
 exits 0 "and the same without" measure --recipe $d/default-w8a8-static.yaml --format json
 is 1 "$(get "$tmp/iter.json" processors)" "what was measured tells its processors"
 is 0 "$(grep -c '"processors"' "$tmp/out")" "where there are none, there are none"
+mv "$tmp/out" "$tmp/named.json"
+exits 0 "a recipe as a word" measure $d/default-w8a8-static.yaml --format json
+is "$(get "$tmp/named.json" kl.mean)" "$(get "$tmp/out" kl.mean)" "is the one of --recipe"
+exits 64 "a recipe as a word beside --exclude" measure $d/default-w8a8-static.yaml --exclude '*o_proj'
+mv "$tmp/named.json" "$tmp/out"
 less "$(get "$tmp/iter.json" kl.mean)" "$(get "$tmp/out" kl.mean)" "less is lost"
 exits 0 "the text" measure --recipe "$tmp/iter.yaml"
 has "$tmp/out" "processors       iter_smooth, before anything is quantized" "tells them too"
