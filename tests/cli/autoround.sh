@@ -5,7 +5,7 @@
 . tests/tap.sh
 model=tests/golden/formats/_models/qwen3-bf16
 s() { "$SLIMSCOPE" "$@"; }
-sed 's/iters: 400/iters: 6/' lab_practice/qwen3/qwen3-w4a4-laos.yaml >"$tmp/laos.yaml"
+sed 's/iters: 400/iters: 40/' lab_practice/qwen3/qwen3-w4a4-laos.yaml >"$tmp/laos.yaml"
 laos() { s quant --model_path $model --config_path "$tmp/laos.yaml" --max-samples 10 --seq-len 24 --save_path "$@"; }
 
 exits 0 "LAOS runs from its practice" laos "$tmp/a" --threads 1 --verify
@@ -18,9 +18,9 @@ exits 137 "killed behind a layer" python3 tests/lib/interrupt_at.py "layer 1" SI
     --config_path "$tmp/laos.yaml" --max-samples 10 --seq-len 24 --save_path "$tmp/c" --progress always
 exits 0 "resumed" laos "$tmp/c" --resume
 same "$tmp/a/quant_model_weights-00001-of-00001.safetensors" "$tmp/c/quant_model_weights-00001-of-00001.safetensors" "has the same bytes, resumed"
-exits 0 "progress" laos "$tmp/d" --progress json
-has "$tmp/err" '"phase":"layer 0, step ' "tells the layer and the step"
-has "$tmp/err" ', loss ' "and the loss"
+sed 's/iters: 400/iters: 1000000/' lab_practice/qwen3/qwen3-w4a4-laos.yaml >"$tmp/long.yaml"
+exits 130 "progress tells the layer, the step and the loss" python3 tests/lib/interrupt_at.py '"phase":"layer 0, step [0-9]*/1000000, loss ' SIGINT 1 \
+    "$SLIMSCOPE" quant --model_path $model --config_path "$tmp/long.yaml" --max-samples 10 --seq-len 24 --save_path "$tmp/d" --progress json
 
 cat >"$tmp/script" <<X
 open $model
