@@ -15,7 +15,7 @@ done
 exits 0 "outliers run" s analyze --model_path $model --calib_dataset $calib --metrics act_outliers --topk 2
 has "$tmp/out" "1. model.layers.2.mlp.down_proj                       | Score:   4.9816e+01 | max 14, mean 0.281" "and rank"
 exits 0 "one pass for all" s analyze --model_path $model --calib_dataset $calib --metrics act_outliers massive \
-    --format json --mem 60M
+    --format json --mem 120M
 has "$tmp/out" '"sinks":0' "with the parts in JSON"
 exits 0 "coverage runs" s analyze --model_path $moe --calib_dataset "$tmp/few.jsonl" --metrics coverage expert_load --format csv
 has "$tmp/out" "effective" "with its parts"
