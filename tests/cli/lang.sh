@@ -10,7 +10,7 @@ done
 python3 - >"$tmp/lines" <<'PY'
 import glob, re
 text = "".join(open(f, encoding="utf-8").read() for f in glob.glob("core/process/*.c") + glob.glob("core/save/*.c") + glob.glob("core/session/*.c"))
-text = re.sub(r"%[a-z]+", "%s", re.sub(r'"\s*\n?\s*"', "", text))
+text = re.sub(r"%[.0-9]*[a-z]+", "%s", re.sub(r'"\s*\n?\s*"', "", text))
 for en in re.findall(r'\.en = "((?:[^"\\]|\\.)*)"', open("src/lines_zh.c", encoding="utf-8").read()):
     plain = en.replace(", or the original finds no scales for them", "%s")
     if en not in text and plain not in text and en.replace(" of the inputs, first", " of the inputs%s, first") not in text:
