@@ -88,14 +88,19 @@ has "$tmp/err" "this build has no MPI" "and says so"
 
 # a killed rank ends all of them
 cat >"$tmp/kill.sh" <<'END'
+told=$1; shift
 "$@" &
 pid=$!
-[ "$OMPI_COMM_WORLD_RANK" != 1 ] || { sleep 1; kill -9 $pid; }
+if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then # when rank 0 tells how far it is, both are at work
+    until grep -q '"phase":"[a-z]' "$told"; do sleep 0.05; done
+    date +%s >"$told.killed"
+    kill -9 $pid
+fi
 wait $pid
 END
-begin=$(date +%s)
-ranks 2 sh "$tmp/kill.sh" "$mpi" analyze --model_path $demo --metrics alone_exact >"$tmp/out" 2>"$tmp/err"
+: >"$tmp/err"
+ranks 2 sh "$tmp/kill.sh" "$tmp/err" "$mpi" analyze --model_path $demo --metrics alone_exact --progress json >"$tmp/out" 2>"$tmp/err"
 rc=$?
-[ $rc -ne 0 ] && [ $(($(date +%s) - begin)) -lt 12 ] && ok "a killed rank ends the job" || not_ok "a killed rank ends the job (exit $rc)"
+[ $rc -ne 0 ] && [ $(($(date +%s) - $(cat "$tmp/err.killed"))) -lt 12 ] && ok "a killed rank ends the job" || not_ok "a killed rank ends the job (exit $rc)"
 is 1 "$(grep -c '^slimscope: another rank was killed' "$tmp/err")" "with one line"
 finish
