@@ -35,8 +35,13 @@ limit_of() {
 
 # What was trained from a random start: the same documents and tensors, whose values are as good (tests/lib/transformed.py), of the
 # tokens of the text that all of them had.
-trained="flatquant_w8a8_dynamic flatquant_mxfp4"
+trained="flatquant_w8a8_dynamic flatquant_mxfp4 flatquant_w4a4_autoround"
 trained_ids="[51,276,220,80,84,72,66,74,352,81,367,77,357,78,87,220,73,84,76,79,82,220,78,85,262,321,220,75,64,89,88,366,78,70,13]"
+
+# How much worse than the one recorded draw ours may be: seeds differ by some percent.
+trained_room() {
+    case $1 in flatquant_w4a4_autoround) echo 1.15 ;; *) echo 1.01 ;; esac
+}
 
 is_trained() {
     case " $trained " in *" $1 "*) return 0 ;; esac
@@ -88,7 +93,7 @@ for dir in "$golden"/*/; do
     is "" "$(compare "$run" "$tmp/$run/out")" "$run has the same files"
     is_inexact "$run" && seen="$seen $run"
     is_trained "$run" && is "" "$(python3 "$top/tests/lib/transformed.py" "$golden/_models/$(cat "$dir/MODEL")" "$dir/out" "$tmp/$run/out" \
-        "$trained_ids")" "$run is as good as recorded"
+        "$trained_ids" "$(trained_room "$run")" || echo "no answer")" "$run is as good as recorded"
 done
 is "$(echo $inexact | tr ' ' '\n' | sort)" "$(echo $seen | tr ' ' '\n' | sort)" "each case of the list was run"
 
