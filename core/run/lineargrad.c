@@ -128,29 +128,18 @@ static void down_task(void *ctx, int64_t index, int worker)
     d->gemm->tile(&g, d->ps->r->worker[worker].gemm);
 }
 
-static FeedPiece rows_piece(const SourceWeight *w, int64_t r0, int64_t r1)
-{
-    WeightSpan s = source_span(w, r0, r1);
-    FeedPiece p = {.nseg = 0};
-    if (s.n)
-        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.weight, s.begin, s.n};
-    if (s.scale_n)
-        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.store->scale, s.scale_begin, s.scale_n};
-    return p;
-}
-
 /* Rows [d->o0, d->o0 + d->outs) of the weight. */
 static Status down_rows(Down *d, Error *err)
 {
     Runner *r = d->ps->r;
     const SourceWeight *w = &d->l->weight;
-    FeedPiece p = rows_piece(w, d->o0, d->o0 + d->outs);
+    FeedPiece p = source_piece(w, d->o0, d->o0 + d->outs);
     const void *data[FEED_SEGMENTS] = {NULL};
     Batch b = {.n = 0};
     RETURN_IF_ERROR(feed_take(r->feed, &p, data, r->opt.cancel, err));
     if (d->o0 + d->outs < d->l->lin->out) {
         int64_t next = d->o0 + d->outs;
-        FeedPiece after = rows_piece(w, next, min_i64(next + d->outs, d->l->lin->out));
+        FeedPiece after = source_piece(w, next, min_i64(next + d->outs, d->l->lin->out));
         if (after.nseg)
             feed_want(r->feed, &after);
     }

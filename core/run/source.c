@@ -49,6 +49,17 @@ WeightSpan source_span(const SourceWeight *w, int64_t r0, int64_t r1)
     return has_bytes(w) ? weight_span(&w->base, r0, r1) : (WeightSpan){0};
 }
 
+FeedPiece source_piece(const SourceWeight *w, int64_t r0, int64_t r1)
+{
+    WeightSpan s = source_span(w, r0, r1);
+    FeedPiece p = {.nseg = 0};
+    if (s.n)
+        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.weight, s.begin, s.n};
+    if (s.scale_n)
+        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.store->scale, s.scale_begin, s.scale_n};
+    return p;
+}
+
 uint64_t source_weight_bytes(const SourceWeight *w)
 {
     return has_bytes(w) ? weight_bytes(&w->base) : 0;

@@ -3,6 +3,7 @@
 
 #include "model/overlay.h"
 #include "model/weight.h"
+#include "run/feed.h"
 #include "run/ops.h"
 
 /* The one door to the values of a model: the checkpoint's, changed as an overlay says. Passes, quantizers and savers
@@ -49,6 +50,8 @@ void source_release(SourceWeight *w);
 size_t source_scratch(const SourceWeight *w);
 /* Bytes of base.weight and of its scales that hold rows [r0, r1); all 0 when there is nothing to read. */
 WeightSpan source_span(const SourceWeight *w, int64_t r0, int64_t r1);
+/* The same as what a feed reads. */
+FeedPiece source_piece(const SourceWeight *w, int64_t r0, int64_t r1);
 /* Bytes that reading all of it takes. */
 uint64_t source_weight_bytes(const SourceWeight *w);
 /* Rows [r0, r0 + rows) as float32 [rows][in]. raw and scale: what the span of rows [first, end) read, as in

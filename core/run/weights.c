@@ -14,17 +14,6 @@ typedef struct WidenRun {
     float *w;
 } WidenRun;
 
-static FeedPiece whole_piece(const SourceWeight *w)
-{
-    WeightSpan s = source_span(w, 0, w->linear->out);
-    FeedPiece p = {.nseg = 0};
-    if (s.n)
-        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.weight, s.begin, s.n};
-    if (s.scale_n)
-        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.store->scale, s.scale_begin, s.scale_n};
-    return p;
-}
-
 static void widen_task(void *ctx, int64_t index, int worker)
 {
     const WidenRun *j = ctx;
@@ -41,12 +30,12 @@ Status runner_weight(Runner *r, int64_t linear, int64_t ahead, float *w, Error *
     if (source_whole(&weight))
         return source_prepare(&weight, &r->ops, w, r->opt.pool, r->opt.cancel, err);
     RETURN_IF_ERROR(workers_reserve(r, &(WorkerNeed){.edit = source_scratch(&weight)}, err));
-    FeedPiece p = whole_piece(&weight);
+    FeedPiece p = source_piece(&weight, 0, weight.linear->out);
     const void *data[FEED_SEGMENTS] = {NULL};
     RETURN_IF_ERROR(feed_take(r->feed, &p, data, r->opt.cancel, err));
     if (ahead >= 0) {
         SourceWeight after = source_weight(&r->src, &r->m->linears[ahead]);
-        FeedPiece next = whole_piece(&after);
+        FeedPiece next = source_piece(&after, 0, after.linear->out);
         if (next.nseg)
             feed_want(r->feed, &next);
     }

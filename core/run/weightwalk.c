@@ -26,17 +26,6 @@ int64_t weightwalk_values(const Model *m)
     return most;
 }
 
-static FeedPiece piece_of(const SourceWeight *w, int64_t r0, int64_t r1)
-{
-    WeightSpan s = source_span(w, r0, r1);
-    FeedPiece p = {.nseg = 0};
-    if (s.n)
-        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.weight, s.begin, s.n};
-    if (s.scale_n)
-        p.seg[p.nseg++] = (struct FeedSegment){w->file, w->base.store->scale, s.scale_begin, s.scale_n};
-    return p;
-}
-
 static uint64_t span_bytes(const SourceWeight *w, int64_t r0, int64_t r1)
 {
     WeightSpan s = source_span(w, r0, r1);
@@ -72,10 +61,10 @@ static void want_next(WeightWalk *w, int64_t end)
     const Linear *l = w->weight.linear;
     FeedPiece next = {.nseg = 0};
     if (end < l->out) {
-        next = piece_of(&w->weight, end, min_i64(l->out, end + w->piece));
+        next = source_piece(&w->weight, end, min_i64(l->out, end + w->piece));
     } else if (w->piece >= l->out && w->ahead >= 0) { /* of several pieces the first may be wanted again */
         SourceWeight after = source_weight(&w->r->src, &w->r->m->linears[w->ahead]);
-        next = piece_of(&after, 0, min_i64(after.linear->out, piece_rows(&after, w->r->opt.mem_limit)));
+        next = source_piece(&after, 0, min_i64(after.linear->out, piece_rows(&after, w->r->opt.mem_limit)));
     }
     if (next.nseg)
         feed_want(w->r->feed, &next);
@@ -113,7 +102,7 @@ Status weightwalk_sweep(WeightWalk *w, WeightBlockFn *fn, void *ctx, Error *err)
     for (int64_t r0 = 0; r0 < out; r0 += w->piece) {
         Blocks b = {w, r0, min_i64(out, r0 + w->piece), fn, ctx};
         if (!w->held) {
-            FeedPiece p = piece_of(&w->weight, r0, b.end);
+            FeedPiece p = source_piece(&w->weight, r0, b.end);
             RETURN_IF_ERROR(feed_take(w->r->feed, &p, w->data, w->r->opt.cancel, err));
             w->held = true;
             want_next(w, b.end);
