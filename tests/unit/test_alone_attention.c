@@ -17,6 +17,7 @@
 #include "metric/rows.h"
 #include "model/block.h"
 
+#include "tests/lib/attn_seen.h"
 #include "tests/lib/bench.h"
 
 static Error err;
@@ -62,84 +63,15 @@ static void sweep(const TestRun *b, const TokenSet *t, const Metric *m, Swept *o
 
 /* ---- plain loops ---- */
 
-enum { ATTENTIONS = 2 };
-
-/* q, k and v of a layer's attentions in float, and what comes of them: a scale for each channel (its head's, all the same). */
-typedef struct Seen {
-    int unit, n;
-    int64_t linear[ATTENTIONS];
-    float *x[ATTENTIONS][3], *scale[ATTENTIONS][3];
-    int64_t width[ATTENTIONS][3];
-    const int64_t *start;
-    int samples;
-} Seen;
-
-static int place(Seen *s, int64_t linear)
+/* A scale for each channel: its head's, all the same. */
+static float scale_of(const AttnSeen *s, int at, int part, int64_t c0, int64_t dim, double ratio)
 {
-    int i = 0;
-    while (i < s->n && s->linear[i] != linear)
-        i++;
-    if (i == s->n)
-        s->linear[s->n++] = linear;
-    return i;
-}
-
-static bool seen_wants(void *self, Tap tap)
-{
-    const Seen *s = self;
-    return tap.layer == s->unit && tap.kind >= TAP_Q && tap.kind <= TAP_V;
-}
-
-static Status seen_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *e)
-{
-    (void)e;
-    Seen *s = self;
-    int i = place(s, tap.linear), part = tap.kind - TAP_Q;
-    s->start = start;
-    s->samples = samples;
-    s->width[i][part] = width;
-    s->x[i][part] = mem_array((size_t)(start[samples] * width), sizeof(float));
-    s->scale[i][part] = mem_zarray((size_t)width, sizeof(float));
-    return ST_OK;
-}
-
-static void seen_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
-{
-    Seen *s = self;
-    int part = tap.kind - TAP_Q, i = place(s, tap.linear);
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(s->x[i][part] + (s->start[sample] + row0 + r) * width, x + r * ld, (size_t)width * sizeof *x);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Of channels [c0, c0 + dim): each text's shortest window that holds `ratio` of the values, the widest of all. */
-static float scale_of(const Seen *s, int at, int part, int64_t c0, int64_t dim, double ratio)
-{
-    float lo = INFINITY, hi = -INFINITY;
-    for (int i = 0; i < s->samples; i++) {
-        int64_t rows = s->start[i + 1] - s->start[i], n = rows * dim, in = (int64_t)(ratio * (double)n), best = 0;
-        float *all = mem_array((size_t)n, sizeof *all);
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < dim; c++)
-                all[r * dim + c] = s->x[at][part][(s->start[i] + r) * s->width[at][part] + c0 + c];
-        qsort(all, (size_t)n, sizeof *all, by_value);
-        in = in < 1 ? 1 : in;
-        for (int64_t k = 1; k + in <= n; k++)
-            if ((double)all[k + in - 1] - (double)all[k] < (double)all[best + in - 1] - (double)all[best])
-                best = k;
-        lo = fminf(lo, all[best]);
-        hi = fmaxf(hi, all[best + in - 1]);
-        free(all);
-    }
+    float lo, hi;
+    attn_seen_window(s, at, part, c0, dim, ratio, &lo, &hi);
     return fmaxf(fmaxf(-fminf(lo, 0), fmaxf(hi, 0)) / 127, 0x1p-23f);
 }
 
-static void make_scales(Seen *s, const ModelConfig *c, bool cache)
+static void make_scales(AttnSeen *s, const ModelConfig *c, bool cache)
 {
     for (int i = 0; i < s->n; i++)
         for (int part = cache; part < 3; part++) {
@@ -154,21 +86,12 @@ static void make_scales(Seen *s, const ModelConfig *c, bool cache)
 
 static void replace(void *self, int64_t linear, int part, float *x, int64_t rows, int64_t ld)
 {
-    const Seen *s = self;
+    const AttnSeen *s = self;
     int at = s->linear[0] == linear ? 0 : 1;
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < s->width[at][part] && s->scale[at][part][0] > 0; c++) {
             float q = nearbyintf(x[r * ld + c] / s->scale[at][part][c]);
             x[r * ld + c] = fminf(fmaxf(q, -128), 127) * s->scale[at][part][c];
-        }
-}
-
-static void seen_end(Seen *s)
-{
-    for (int i = 0; i < s->n; i++)
-        for (int part = 0; part < 3; part++) {
-            free(s->x[i][part]);
-            free(s->scale[i][part]);
         }
 }
 
@@ -212,9 +135,8 @@ static double divergence(const TokenSet *t, const float *plain, const float *cha
 
 static double by_hand(const TestRun *b, const TokenSet *t, int unit, bool cache, const float *plain)
 {
-    static const ObserverOps ops = {.name = "seen", .wants_tap = seen_wants, .tap_begin = seen_begin, .tap_tile = seen_tile};
-    Seen s = {.unit = unit};
-    Observer obs = {&ops, &s};
+    AttnSeen s = {.unit = unit};
+    Observer obs = {&attn_seen_ops, &s};
     Stream h;
     ok(runner_embed(b->r, t, &h, &err));
     for (int l = 0; l <= unit; l++)
@@ -224,7 +146,7 @@ static double by_hand(const TestRun *b, const TokenSet *t, int unit, bool cache,
     float *z = logits_of(b, t, unit, &(Variant){.attn = &form});
     double kl = divergence(t, plain, z, b->m->cfg.vocab);
     free(z);
-    seen_end(&s);
+    attn_seen_end(&s);
     stream_fini(&h);
     return kl;
 }

@@ -22,6 +22,7 @@
 #include "save/attention.h"
 #include "tune/practicedoc.h"
 
+#include "tests/lib/attn_seen.h"
 #include "tests/lib/bench.h"
 #include "tests/lib/npz.h"
 
@@ -143,91 +144,18 @@ static void by_block(Kind k, float *x, int64_t n)
     }
 }
 
-/* q, k and v of a layer's attentions as they come, and scales from them. */
-enum { ATTENTIONS = 2 };
+/* What is read, and how it is to be quantized: a scale for each channel. */
 typedef struct Seen {
-    int unit, n;
+    AttnSeen seen;
     Kind kind[3];
     double ratio[3];
     const ModelConfig *c;
-    int64_t linear[ATTENTIONS];
-    float *x[ATTENTIONS][3], *scale[ATTENTIONS][3]; /* a scale for each channel */
-    int64_t width[ATTENTIONS][3];
-    const int64_t *start;
-    int samples;
 } Seen;
 
-static int place(Seen *s, int64_t linear)
-{
-    int i = 0;
-    while (i < s->n && s->linear[i] != linear)
-        i++;
-    if (i == s->n)
-        s->linear[s->n++] = linear;
-    return i;
-}
-
-static bool seen_wants(void *self, Tap tap)
-{
-    const Seen *s = self;
-    return tap.layer == s->unit && tap.kind >= TAP_Q && tap.kind <= TAP_V;
-}
-
-static Status seen_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *e)
-{
-    (void)e;
-    Seen *s = self;
-    int i = place(s, tap.linear), part = tap.kind - TAP_Q;
-    s->start = start;
-    s->samples = samples;
-    s->width[i][part] = width;
-    s->x[i][part] = mem_array((size_t)(start[samples] * width), sizeof(float));
-    s->scale[i][part] = mem_zarray((size_t)width, sizeof(float));
-    return ST_OK;
-}
-
-static void seen_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld)
-{
-    Seen *s = self;
-    int part = tap.kind - TAP_Q, i = place(s, tap.linear);
-    for (int64_t r = 0; r < rows; r++)
-        memcpy(s->x[i][part] + (s->start[sample] + row0 + r) * width, x + r * ld, (size_t)width * sizeof *x);
-}
-
-static void seen_end(Seen *s)
-{
-    for (int i = 0; i < s->n; i++)
-        for (int part = 0; part < 3; part++) {
-            free(s->x[i][part]);
-            free(s->scale[i][part]);
-        }
-}
-
-static int by_value(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
-}
-
-/* Of channels [c0, c0 + dim): each text's shortest window that holds `ratio` of the values, the widest of all. */
 static float scale_of(const Seen *s, int at, int part, int64_t c0, int64_t dim)
 {
-    float lo = INFINITY, hi = -INFINITY;
-    for (int i = 0; i < s->samples; i++) {
-        int64_t rows = s->start[i + 1] - s->start[i], n = rows * dim, in = (int64_t)(s->ratio[part] * (double)n), best = 0;
-        float *all = mem_array((size_t)n, sizeof *all);
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < dim; c++)
-                all[r * dim + c] = s->x[at][part][(s->start[i] + r) * s->width[at][part] + c0 + c];
-        qsort(all, (size_t)n, sizeof *all, by_value);
-        in = in < 1 ? 1 : in;
-        for (int64_t k = 1; k + in <= n; k++)
-            if ((double)all[k + in - 1] - (double)all[k] < (double)all[best + in - 1] - (double)all[best])
-                best = k;
-        lo = fminf(lo, all[best]);
-        hi = fmaxf(hi, all[best + in - 1]);
-        free(all);
-    }
+    float lo, hi;
+    attn_seen_window(&s->seen, at, part, c0, dim, s->ratio[part], &lo, &hi);
     return range_scale(s->kind[part], lo, hi);
 }
 
@@ -238,14 +166,14 @@ static int64_t dim_of(const Seen *s, int part)
 
 static void make_scales(Seen *s)
 {
-    for (int i = 0; i < s->n; i++)
+    for (int i = 0; i < s->seen.n; i++)
         for (int part = 0; part < 3; part++) {
             int64_t dim = dim_of(s, part);
             Kind k = s->kind[part];
-            for (int64_t at = 0; (k == INT8_HEAD || k == FP8_HEAD || k == INT8_CHANNEL) && at < s->width[i][part]; at += dim) {
+            for (int64_t at = 0; (k == INT8_HEAD || k == FP8_HEAD || k == INT8_CHANNEL) && at < s->seen.width[i][part]; at += dim) {
                 float scale = scale_of(s, i, part, at, dim);
                 for (int64_t c = 0; c < dim; c++)
-                    s->scale[i][part][at + c] = scale;
+                    s->seen.scale[i][part][at + c] = scale;
             }
         }
 }
@@ -269,15 +197,12 @@ static void replace_head(const Seen *s, int part, const float *scale, float *x, 
 static void replace(void *self, int64_t linear, int part, float *x, int64_t rows, int64_t ld)
 {
     const Seen *s = self;
-    int at = s->linear[0] == linear ? 0 : 1;
+    int at = s->seen.linear[0] == linear ? 0 : 1;
     int64_t dim = dim_of(s, part);
-    for (int64_t r = 0; at < s->n && s->kind[part] != NONE && r < rows; r++)
-        for (int64_t c = 0; c < s->width[at][part]; c += dim)
-            replace_head(s, part, s->scale[at][part] + c, x + r * ld + c, dim);
+    for (int64_t r = 0; at < s->seen.n && s->kind[part] != NONE && r < rows; r++)
+        for (int64_t c = 0; c < s->seen.width[at][part]; c += dim)
+            replace_head(s, part, s->seen.scale[at][part] + c, x + r * ld + c, dim);
 }
-
-static const ObserverOps seen_ops = {
-    .name = "seen", .wants_tap = seen_wants, .tap_begin = seen_begin, .tap_tile = seen_tile};
 
 /* ---- recipes ---- */
 
@@ -306,7 +231,7 @@ static bool is_cut(const Model *m)
 
 static Seen seen_of(const TestRun *b, int unit, int at)
 {
-    Seen s = {.unit = unit, .c = b->m->units[unit].cfg};
+    Seen s = {.seen = {.unit = unit}, .c = b->m->units[unit].cfg};
     memcpy(s.kind, cases[at].kind, sizeof s.kind);
     for (int i = 0; i < 3; i++)
         s.ratio[i] = is_cut(b->m) && i < 2 && s.kind[i] != INT8_CHANNEL ? 0.9999 : 1;
@@ -317,9 +242,9 @@ static Seen seen_of(const TestRun *b, int unit, int at)
 static void look(const TestRun *b, const Stream *h, const AttnForm *before, Seen *s)
 {
     Stream copy;
-    const Observer obs = {&seen_ops, s};
+    const Observer obs = {&attn_seen_ops, &s->seen};
     ok(stream_copy(&copy, h, &err));
-    ok(runner_layer(b->r, s->unit, &(Variant){.attn = before}, &copy, &copy, &obs, 1, &err));
+    ok(runner_layer(b->r, s->seen.unit, &(Variant){.attn = before}, &copy, &copy, &obs, 1, &err));
     make_scales(s);
     stream_fini(&copy);
 }
@@ -332,17 +257,17 @@ static float *logits_by_hand(const TestRun *b, const TokenSet *t, int at)
     for (int l = 0; l < b->m->cfg.layers; l++) {
         Seen s = seen_of(b, l, at);
         look(b, &h, NULL, &s);
-        if (s.n == 2) {
+        if (s.seen.n == 2) {
             Seen both = seen_of(b, l, at);
-            s.n = 1;
+            s.seen.n = 1;
             look(b, &h, &(AttnForm){.replace = replace, .self = &s}, &both);
-            s.n = 2;
-            seen_end(&s);
+            s.seen.n = 2;
+            attn_seen_end(&s.seen);
             s = both;
         }
         const AttnForm form = {.replace = replace, .self = &s};
-        ok(runner_layer(b->r, l, &(Variant){.attn = s.n ? &form : NULL}, &h, &h, NULL, 0, &err));
-        seen_end(&s);
+        ok(runner_layer(b->r, l, &(Variant){.attn = s.seen.n ? &form : NULL}, &h, &h, NULL, 0, &err));
+        attn_seen_end(&s.seen);
     }
     float *z = logits_of(b, &h);
     stream_fini(&h);
@@ -431,12 +356,12 @@ static void out_tile(void *self, Tap tap, int sample, int64_t row0, const float 
 static void attend(const Seen *s, const ModelConfig *c, int64_t first, int64_t t, int head, float *out)
 {
     int64_t kv = (int64_t)head * c->kv_heads / c->heads, d = c->head_dim, dv = c->v_dim;
-    const float *q = s->x[0][0] + t * s->width[0][0] + head * d;
+    const float *q = s->seen.x[0][0] + t * s->seen.width[0][0] + head * d;
     double *w = mem_array((size_t)(t - first + 1), sizeof *w), top = -INFINITY, sum = 0;
     for (int64_t u = first; u <= t; u++) {
         double dot = 0;
         for (int64_t i = 0; i < d; i++)
-            dot += (double)q[i] * (double)s->x[0][1][u * s->width[0][1] + kv * d + i];
+            dot += (double)q[i] * (double)s->seen.x[0][1][u * s->seen.width[0][1] + kv * d + i];
         w[u - first] = dot * c->attn_scale;
         top = fmax(top, w[u - first]);
     }
@@ -445,7 +370,7 @@ static void attend(const Seen *s, const ModelConfig *c, int64_t first, int64_t t
     for (int64_t i = 0; i < dv; i++) {
         double v = 0;
         for (int64_t u = first; u <= t; u++)
-            v += w[u - first] / sum * (double)s->x[0][2][u * s->width[0][2] + kv * dv + i];
+            v += w[u - first] / sum * (double)s->seen.x[0][2][u * s->seen.width[0][2] + kv * dv + i];
         out[i] = (float)v;
     }
     free(w);
@@ -470,12 +395,12 @@ static void the_sum_is_of_quantized_values(void **state)
         const ModelConfig *c = b.m->units[0].cfg;
         Seen s = seen_of(&b, 0, at);
         Out o = {.linear = unit_linear(&b.m->units[0], "o")};
-        const Observer obs[] = {{&seen_ops, &s}, {&out_ops, &o}};
+        const Observer obs[] = {{&attn_seen_ops, &s.seen}, {&out_ops, &o}};
         ok(runner_embed(b.r, t, &h, &err));
         ok(runner_layer(b.r, 0, q.kept.variant[0], &h, &h, obs, 2, &err));
         make_scales(&s);
         for (int part = 0; part < 3; part++)
-            replace(&s, -1, part, s.x[0][part], t->start[2], s.width[0][part]);
+            replace(&s, -1, part, s.seen.x[0][part], t->start[2], s.seen.width[0][part]);
         float *want = mem_array((size_t)(t->start[2] * o.width), sizeof *want);
         for (int i = 0; i < t->samples; i++)
             for (int64_t r = t->start[i]; r < t->start[i + 1]; r++)
@@ -486,7 +411,7 @@ static void the_sum_is_of_quantized_values(void **state)
             fail_msg("%s %s: off by %g", families[k % 3], cases[at].process, worst);
         free(want);
         free(o.x);
-        seen_end(&s);
+        attn_seen_end(&s.seen);
         stream_fini(&h);
         quantized_end(&q);
         test_tokens_free(t);
