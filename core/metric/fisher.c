@@ -26,7 +26,7 @@ static const MetricPart fisher_parts[] = {
     {"error", "nats", "standard error of the score, from what the texts give each"},
     {"mean", "nats", "mean over all tokens, not the middle of the texts"},
     {"text", "nats", "that mean with the tokens of a text summed before they are squared"},
-    {"labels", "", "0: tokens drawn from the model's own predictions, 1: the texts' next tokens"},
+    {"labels", "", "of tokens drawn from the model's own predictions (0), or of the texts' next tokens (1)"},
     {NULL, NULL, NULL}};
 
 typedef struct FisherPass {
