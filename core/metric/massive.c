@@ -6,7 +6,9 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "dist/dist.h"
 #include "metric/watch.h"
+#include "run/taps.h"
 
 #define MASSIVE_ABOVE 100.0
 #define MASSIVE_TIMES 1000.0
@@ -49,8 +51,10 @@ typedef struct MassiveRun {
 
 typedef struct Massive {
     const PassPlan *p;
+    Dist *dist;          /* NULL: alone */
     RowsTop *top;
-    double *norm, *work; /* [rows] */
+    double *norm, *work; /* [rows] rank 0: of all texts */
+    int64_t *all;        /* [LOW_KEYS] counts of all texts */
     uint32_t *count;
     size_t count_cap;
 } Massive;
@@ -113,53 +117,77 @@ static void count_task(void *ctx, int64_t task, int worker)
     }
 }
 
-/* The key that holds rank *rank of what is counted; *rank becomes the rank within it. */
-static uint32_t find_key(MassiveRun *m, Pool *pool, uint32_t high, int64_t *rank)
+/* Adds up v[n] over ranks. */
+static Status add_up(const Massive *w, int64_t *v, int64_t n, Error *err)
 {
-    int threads = pool_threads(pool);
+    if (dist_size(w->dist) == 1)
+        return ST_OK;
+    Pack mine = {0}, *all;
+    pack_put(&mine, v, (size_t)n * sizeof *v);
+    Status st = dist_gather_all(w->dist, &mine, &all, err);
+    pack_fini(&mine);
+    RETURN_IF_ERROR(st);
+    memset(v, 0, (size_t)n * sizeof *v);
+    for (int r = 0; r < dist_size(w->dist); r++) {
+        Unpack in = unpack_of(&all[r]);
+        for (int64_t i = 0; i < n; i++)
+            v[i] += unpack_i64(&in);
+    }
+    dist_packs_free(all, dist_size(w->dist));
+    return ST_OK;
+}
+
+/* How often each key comes: of the upper halves (HALF_KEYS), or of the lower ones that have this upper one. */
+static Status count_keys(Massive *w, MassiveRun *m, Pool *pool, uint32_t high, Error *err)
+{
+    const int threads = pool_threads(pool);
     m->high = high;
     memset(m->count, 0, (size_t)threads * LOW_KEYS * sizeof *m->count);
     pool_run(pool, PHASE_STATISTICS, div_up(m->h->rows, TASK_ROWS), count_task, m, NULL);
-    for (uint32_t k = 0; k < LOW_KEYS; k++) {
-        int64_t n = 0;
+    for (int64_t k = 0; k < LOW_KEYS; k++) {
+        w->all[k] = 0;
         for (int i = 0; i < threads; i++)
-            n += m->count[(size_t)i * LOW_KEYS + k];
-        if (*rank < n)
+            w->all[k] += m->count[(size_t)i * LOW_KEYS + (size_t)k];
+    }
+    return add_up(w, w->all, LOW_KEYS, err);
+}
+
+/* The key that holds rank *rank of what was counted; *rank becomes the rank within it. */
+static uint32_t key_of(const Massive *w, int64_t *rank)
+{
+    for (uint32_t k = 0; k < LOW_KEYS; k++) {
+        if (*rank < w->all[k])
             return k;
-        *rank -= n;
+        *rank -= w->all[k];
     }
     return LOW_KEYS - 1;
 }
 
-/* Magnitude of rank `rank` (from 0) of all values. */
-static double magnitude_at(MassiveRun *m, Pool *pool, int64_t rank)
+/* The median magnitude of n values. */
+static Status median_magnitude(Massive *w, MassiveRun *m, Pool *pool, int64_t n, double *median, Error *err)
 {
     union {
         uint32_t u;
         float f;
-    } v;
-    uint32_t high = find_key(m, pool, HALF_KEYS, &rank);
-    v.u = high << 16 | find_key(m, pool, high, &rank);
-    return (double)v.f;
+    } v[2];
+    int64_t rank[] = {(n - 1) / 2, n / 2};
+    uint32_t high[2];
+    RETURN_IF_ERROR(count_keys(w, m, pool, HALF_KEYS, err));
+    for (int i = 0; i < 2; i++)
+        high[i] = key_of(w, &rank[i]);
+    for (int i = 0; i < 2; i++) {
+        if (i == 0 || high[1] != high[0])
+            RETURN_IF_ERROR(count_keys(w, m, pool, high[i], err));
+        v[i].u = high[i] << 16 | key_of(w, &rank[i]);
+    }
+    *median = n % 2 ? (double)v[0].f : ((double)v[0].f + (double)v[1].f) / 2;
+    return ST_OK;
 }
 
 static double median_of(double *v, int64_t n)
 {
     qsort(v, (size_t)n, sizeof *v, compare_doubles);
     return n ? (v[(n - 1) / 2] + v[n / 2]) / 2 : NAN;
-}
-
-/* The task that has the largest, the first of equal ones, and the first NaN or Inf. */
-static RowsTop merge(const MassiveRun *m)
-{
-    RowsTop all = {.max = -1, .bad.sample = -1};
-    for (int64_t i = 0; i < div_up(m->h->rows, TASK_ROWS); i++) {
-        const RowsTop *t = &m->top[i];
-        BadPlace bad = all.bad.sample < 0 ? t->bad : all.bad;
-        all = t->max > all.max ? *t : all;
-        all.bad = bad;
-    }
-    return all;
 }
 
 /* The sample of a row, which becomes the row within it. */
@@ -172,67 +200,171 @@ static int sample_of(const Stream *h, int64_t *row)
     return s;
 }
 
-static void norms(Massive *w, const Stream *h, UnitScore *u)
+/* Of all texts: the largest, the first of equal ones, and the first NaN or Inf. */
+typedef struct Top {
+    int64_t rows, sample, row, channel;
+    double max;
+    BadPlace bad;
+} Top;
+
+static void take_larger(Top *all, const Top *t)
+{
+    if (t->max > all->max) {
+        all->max = t->max;
+        all->sample = t->sample;
+        all->row = t->row;
+        all->channel = t->channel;
+    }
+    if (all->bad.sample < 0)
+        all->bad = t->bad;
+    all->rows += t->rows;
+}
+
+/* Of this rank's texts. */
+static Top own_top(const Massive *w, const MassiveRun *m)
+{
+    const Stream *h = m->h;
+    const int first = (int)watch_first_sample(w->p);
+    Top own = {.max = -1, .bad.sample = -1};
+    for (int64_t i = 0; i < div_up(h->rows, TASK_ROWS); i++) {
+        Top t = {.max = (double)m->top[i].max, .row = m->top[i].row, .channel = m->top[i].channel, .bad = m->top[i].bad};
+        if (t.max > own.max)
+            t.sample = first + sample_of(h, &t.row);
+        if (t.bad.sample >= 0 && own.bad.sample < 0) {
+            t.bad.row = t.bad.sample;
+            t.bad.sample = first + sample_of(h, &t.bad.row);
+        }
+        take_larger(&own, &t);
+    }
+    own.rows = h->rows;
+    return own;
+}
+
+static Status top_of_all(const Massive *w, const MassiveRun *m, Top *all, Error *err)
+{
+    const Top own = own_top(w, m);
+    *all = own;
+    if (dist_size(w->dist) == 1)
+        return ST_OK;
+    Pack mine = {0}, *packs;
+    pack_put(&mine, &own, sizeof own);
+    Status st = dist_gather_all(w->dist, &mine, &packs, err);
+    pack_fini(&mine);
+    RETURN_IF_ERROR(st);
+    *all = (Top){.max = -1, .bad.sample = -1};
+    for (int r = 0; r < dist_size(w->dist); r++) {
+        Top t;
+        Unpack in = unpack_of(&packs[r]);
+        unpack_get(&in, &t, sizeof t);
+        take_larger(all, &t);
+    }
+    dist_packs_free(packs, dist_size(w->dist));
+    return ST_OK;
+}
+
+/* Norms of the texts of all ranks, on rank 0: [*samples] their rows to start[*samples + 1], which the caller frees. */
+static Status gather_norms(Massive *w, const Stream *h, int64_t rows, int64_t **start, int *samples, Error *err)
+{
+    const int64_t texts = pass_texts(w->p)->samples;
+    Pack mine = {0}, *all = NULL;
+    int64_t n = 0, at = 0;
+    pack_i64(&mine, h->samples);
+    for (int s = 0; s < h->samples; s++)
+        pack_i64(&mine, h->start[s + 1] - h->start[s]);
+    pack_put(&mine, w->norm, (size_t)h->rows * sizeof *w->norm);
+    Status st = dist_gather(w->dist, &mine, &all, err);
+    pack_fini(&mine);
+    *start = mem_zarray((size_t)texts + 1, sizeof **start);
+    if (st == ST_OK && !*start)
+        st = error_nomem(err, "norms of tokens");
+    for (int r = 0; st == ST_OK && all && r < dist_size(w->dist); r++) {
+        Unpack in = unpack_of(&all[r]);
+        const int64_t from = at;
+        for (int64_t k = unpack_i64(&in); k > 0 && n < texts; k--, n++)
+            (*start)[n + 1] = at += unpack_i64(&in);
+        if (at > rows)
+            st = error_set(err, ST_INTERNAL, "the ranks have more rows than there are");
+        else
+            unpack_get(&in, w->norm + from, (size_t)(at - from) * sizeof *w->norm);
+    }
+    *samples = (int)n;
+    dist_packs_free(all, dist_size(w->dist));
+    return st;
+}
+
+static void norms(Massive *w, int64_t rows, int samples, const int64_t *start, UnitScore *u)
 {
     int64_t first = 0, sinks = 0;
-    memcpy(w->work, w->norm, (size_t)h->rows * sizeof *w->work);
-    double median = median_of(w->work, h->rows);
-    for (int64_t t = 0; t < h->rows; t++)
+    memcpy(w->work, w->norm, (size_t)rows * sizeof *w->work);
+    double median = median_of(w->work, rows);
+    for (int64_t t = 0; t < rows; t++)
         sinks += w->norm[t] > SINK_TIMES * median;
-    for (int s = 0; s < h->samples; s++)
-        if (h->start[s + 1] > h->start[s])
-            w->work[first++] = w->norm[h->start[s]];
-    u->part[PART_SINKS] = 100.0 * (double)sinks / (double)h->rows;
+    for (int s = 0; s < samples; s++)
+        if (start[s + 1] > start[s])
+            w->work[first++] = w->norm[start[s]];
+    u->part[PART_SINKS] = 100.0 * (double)sinks / (double)rows;
     u->part[PART_FIRST] = median_of(w->work, first) / median;
     u->part[PART_NORM] = median;
 }
 
-static void values(Massive *w, MassiveRun *m, RowsTop top, Pool *pool, UnitScore *u)
+static Status all_norms(Massive *w, const Stream *h, int64_t rows, UnitScore *u, Error *err)
 {
-    const Stream *h = m->h;
-    int64_t n = h->rows * h->width, massive = 0;
-    double median = magnitude_at(m, pool, (n - 1) / 2);
-    median = n % 2 ? median : (median + magnitude_at(m, pool, n / 2)) / 2;
+    int64_t *start = NULL;
+    int samples = h->samples;
+    if (dist_size(w->dist) > 1)
+        RETURN_IF_ERROR(gather_norms(w, h, rows, &start, &samples, err));
+    if (dist_leads(w->dist))
+        norms(w, rows, samples, start ? start : h->start, u);
+    free(start);
+    return ST_OK;
+}
+
+static Status values(Massive *w, MassiveRun *m, const Top *top, Pool *pool, UnitScore *u, Error *err)
+{
+    int64_t massive = 0;
+    double median;
+    RETURN_IF_ERROR(median_magnitude(w, m, pool, top->rows * m->h->width, &median, err));
     m->limit = (float)fmax(MASSIVE_ABOVE, MASSIVE_TIMES * median);
-    if ((double)top.max > (double)m->limit)
-        pool_run(pool, PHASE_STATISTICS, div_up(h->rows, TASK_ROWS), massive_task, m, NULL);
-    for (int64_t i = 0; i < div_up(h->rows, TASK_ROWS); i++)
-        massive += m->top[i].massive;
-    u->value = (double)top.max / median;
-    u->part[PART_SAMPLE] = sample_of(h, &top.row);
-    u->part[PART_MAX] = (double)top.max;
+    if (top->max > (double)m->limit) {
+        pool_run(pool, PHASE_STATISTICS, div_up(m->h->rows, TASK_ROWS), massive_task, m, NULL);
+        for (int64_t i = 0; i < div_up(m->h->rows, TASK_ROWS); i++)
+            massive += m->top[i].massive;
+        RETURN_IF_ERROR(add_up(w, &massive, 1, err));
+    }
+    u->value = top->max / median;
+    u->part[PART_SAMPLE] = (double)top->sample;
+    u->part[PART_MAX] = top->max;
     u->part[PART_MEDIAN] = median;
-    u->part[PART_TOKEN] = (double)top.row;
-    u->part[PART_CHANNEL] = (double)top.channel;
+    u->part[PART_TOKEN] = (double)top->row;
+    u->part[PART_CHANNEL] = (double)top->channel;
     u->part[PART_MASSIVE] = (double)massive;
-    norms(w, h, u);
+    return all_norms(w, m->h, top->rows, u, err);
 }
 
 static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut *out, Error *err)
 {
     Massive *w = self;
-    UnitScore u = {.unit = unit, .tokens = h->rows, .samples = h->samples};
-    char why[sizeof u.why];
+    Top top;
     if (!watch_wants_unit(w->p, unit))
         return ST_OK;
     if (!mem_grow(&w->count, &w->count_cap, (size_t)pool_threads(pool) * LOW_KEYS, sizeof *w->count))
         return error_nomem(err, "counts of magnitudes");
     MassiveRun m = {.h = h, .top = w->top, .norm = w->norm, .count = w->count};
     pool_run(pool, PHASE_STATISTICS, div_up(h->rows, TASK_ROWS), scan_task, &m, NULL);
-    RowsTop top = merge(&m);
+    RETURN_IF_ERROR(top_of_all(w, &m, &top, err));
+    UnitScore u = {.unit = unit, .tokens = top.rows, .samples = w->p->ranks ? pass_texts(w->p)->samples : h->samples};
     if (top.bad.sample >= 0) {
-        top.bad.row = top.bad.sample;
-        top.bad.sample = sample_of(h, &top.bad.row);
+        char why[sizeof u.why];
         bad_place_text(&top.bad, why, sizeof why);
         watch_undefined(&u, why);
     } else if (top.max <= 0) {
         watch_undefined(&u, "every value is 0");
     } else {
-        values(w, &m, top, pool, &u);
+        RETURN_IF_ERROR(values(w, &m, &top, pool, &u, err));
     }
     if (isinf(u.value))
         watch_undefined(&u, "more than half of the values are 0");
-    return watch_put(out, &metric_massive, &u, err);
+    return dist_leads(w->dist) ? watch_put(out, &metric_massive, &u, err) : ST_OK;
 }
 
 static void end(void *self)
@@ -243,31 +375,44 @@ static void end(void *self)
     free(w->top);
     free(w->norm);
     free(w->work);
+    free(w->all);
     free(w->count);
     free(w);
 }
 
+/* Whose norms it sorts. */
+static int64_t rows_of(const PassPlan *p)
+{
+    const TokenSet *t = p->ranks && dist_leads(p->ranks->dist) ? pass_texts(p) : p->tokens;
+    return t->start[t->samples];
+}
+
 static Status begin(const PassPlan *p, void **self, Error *err)
 {
-    size_t rows = (size_t)p->tokens->start[p->tokens->samples];
+    size_t rows = (size_t)rows_of(p);
     Massive *w = mem_zarray(1, sizeof *w);
     *self = w;
     if (w) {
         w->p = p;
+        w->dist = p->ranks ? p->ranks->dist : NULL;
         w->top = mem_array(rows / TASK_ROWS + 1, sizeof *w->top);
         w->norm = mem_array(rows, sizeof *w->norm);
         w->work = mem_array(rows, sizeof *w->work);
+        w->all = mem_array(LOW_KEYS, sizeof *w->all);
     }
-    return w && w->top && w->norm && w->work ? ST_OK : error_nomem(err, "norms of tokens");
+    return w && w->top && w->norm && w->work && w->all ? ST_OK : error_nomem(err, "norms of tokens");
 }
 
+/* Also of what rank 0 gathers: norms and counts of each rank. */
 static uint64_t bytes(const PassPlan *p, int threads)
 {
-    uint64_t rows = (uint64_t)p->tokens->start[p->tokens->samples];
-    return rows * 16 + (rows / TASK_ROWS + 1) * sizeof(RowsTop) + (uint64_t)(threads < 1 ? 1 : threads) * LOW_KEYS * 4;
+    uint64_t rows = (uint64_t)rows_of(p), ranks = p->ranks ? (uint64_t)dist_size(p->ranks->dist) + 1 : 0;
+    return rows * (p->ranks ? 24 : 16) + (rows / TASK_ROWS + 1) * sizeof(RowsTop) +
+           (uint64_t)(threads < 1 ? 1 : threads) * LOW_KEYS * 4 + (ranks + 1) * LOW_KEYS * 8;
 }
 
-const Watch watch_massive = {.metric = &metric_massive, .open = begin, .layer = layer, .close = end, .bytes = bytes};
+const Watch watch_massive = {.metric = &metric_massive, .open = begin, .layer = layer, .close = end, .bytes = bytes,
+                             .meets = true};
 
 const Metric metric_massive = {
     .name = "massive",

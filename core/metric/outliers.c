@@ -225,17 +225,109 @@ static void make_score(OutlierTap *t)
     }
 }
 
-static Status tap_end(void *self, Tap tap, Error *err)
+static void finish_tap(OutlierTap *t)
 {
-    Outliers *o = self;
-    OutlierTap *t = tap_of(o, tap.linear);
-    if (o->oom)
-        return error_nomem(err, "the channels of a linear");
     make_score(t);
     TapScore score = {t->score.u, true};
     tap_fini(t);
     t->score = score;
+}
+
+static Status tap_end(void *self, Tap tap, Error *err)
+{
+    Outliers *o = self;
+    if (o->oom)
+        return error_nomem(err, "the channels of a linear");
+    if (!o->p->ranks) /* else others have samples of it, too */
+        finish_tap(tap_of(o, tap.linear));
     return ST_OK;
+}
+
+/* ---- several ranks ---- */
+
+static void pack_tap(const OutlierTap *t, Pack *out)
+{
+    pack_i64(out, t->samples);
+    pack_i64(out, t->width);
+    watch_pack_bad(&t->bad, out);
+    for (int i = 0; i < t->samples; i++) {
+        const SampleSum *s = &t->sample[i];
+        pack_i64(out, s->rows_seen);
+        pack_f64(out, s->max);
+        pack_f64(out, s->mean);
+        pack_f64(out, s->std);
+        pack_i64(out, s->channels);
+    }
+    pack_put(out, t->flagged, (size_t)t->width * sizeof *t->flagged);
+    pack_put(out, t->top, (size_t)t->width * sizeof *t->top);
+}
+
+static Status pack_layer(void *self, int layer, Pack *out, Error *err)
+{
+    Outliers *o = self;
+    pack_i64(out, watch_first_sample(o->p));
+    for (int64_t i = 0; i < o->p->m->units[layer].count; i++) {
+        pack_i64(out, o->tap[i].width > 0);
+        if (o->tap[i].width > 0)
+            pack_tap(&o->tap[i], out);
+        tap_fini(&o->tap[i]);
+    }
+    return out->oom ? error_nomem(err, "outliers") : ST_OK;
+}
+
+/* Room for n more samples. */
+static bool more_samples(OutlierTap *t, int64_t n, int64_t width)
+{
+    if (!t->width) {
+        *t = (OutlierTap){.width = width, .bad.sample = -1, .flagged = mem_zarray((size_t)width, sizeof *t->flagged),
+                          .top = mem_zarray((size_t)width, sizeof *t->top)};
+        if (!t->flagged || !t->top)
+            return false;
+    }
+    SampleSum *all = mem_zarray((size_t)t->samples + (size_t)n, sizeof *all);
+    if (all && t->samples)
+        memcpy(all, t->sample, (size_t)t->samples * sizeof *all);
+    free(t->sample);
+    t->sample = all;
+    return all != NULL;
+}
+
+static Status merge_tap(OutlierTap *t, int64_t first, Unpack *in, Error *err)
+{
+    const int64_t n = unpack_i64(in), width = unpack_i64(in);
+    if (in->bad || n < 0 || n > INT32_MAX - t->samples || width < 1 || (t->width && t->width != width))
+        return error_set(err, ST_INTERNAL, "outliers from elsewhere do not fit: %lld channels, not %lld", (long long)width,
+                         (long long)t->width);
+    if (!more_samples(t, n, width))
+        return error_nomem(err, "outliers");
+    watch_merge_bad(&t->bad, first, in);
+    for (int64_t i = 0; i < n; i++) {
+        SampleSum *s = &t->sample[t->samples++];
+        s->rows_seen = unpack_i64(in);
+        s->max = unpack_f64(in);
+        s->mean = unpack_f64(in);
+        s->std = unpack_f64(in);
+        s->channels = unpack_i64(in);
+    }
+    int32_t *flagged = unpack_array(in, width, sizeof *flagged);
+    float *top = unpack_array(in, width, sizeof *top);
+    for (int64_t j = 0; flagged && top && j < width; j++) {
+        t->flagged[j] += flagged[j];
+        t->top[j] = fmaxf(t->top[j], top[j]);
+    }
+    free(flagged);
+    free(top);
+    return ST_OK;
+}
+
+static Status merge_layer(void *self, int layer, Unpack *in, Error *err)
+{
+    Outliers *o = self;
+    const int64_t first = unpack_i64(in);
+    for (int64_t i = 0; i < o->p->m->units[layer].count && !in->bad; i++)
+        if (unpack_i64(in))
+            RETURN_IF_ERROR(merge_tap(&o->tap[i], first, in, err));
+    return in->bad ? error_nomem(err, "outliers") : ST_OK;
 }
 
 static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut *out, Error *err)
@@ -243,6 +335,9 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
     (void)h, (void)pool;
     Outliers *o = self;
     const Unit *u = &o->p->m->units[unit];
+    for (int64_t i = 0; o->p->ranks && i < u->count; i++)
+        if (o->tap[i].width > 0)
+            finish_tap(&o->tap[i]);
     for (int64_t i = u->first; i < u->first + u->count; i++) {
         const OutlierTap *t = tap_of(o, o->kind == TAP_LINEAR_OUT ? i : pass_input(o->p, i));
         if (!watch_wants(o->p, i))
@@ -306,12 +401,13 @@ static uint64_t bytes(const PassPlan *p, int threads)
     for (int64_t i = 0; i < p->m->nlinears; i++)
         widest = max_u64(widest, (uint64_t)max_i64(p->m->linears[i].in, p->m->linears[i].out));
     uint64_t longest = (uint64_t)longest_of(p->tokens->start, p->tokens->samples), t = (uint64_t)(threads < 1 ? 1 : threads);
-    return most * sizeof(OutlierTap) + TAPS_OPEN * (widest * 8 + (uint64_t)p->tokens->samples * (sizeof(SampleSum) + 8)) +
+    uint64_t open = p->ranks ? most : TAPS_OPEN; /* the taps of a layer are kept until they are gathered */
+    return most * sizeof(OutlierTap) + open * (widest * 8 + (uint64_t)pass_texts(p)->samples * (sizeof(SampleSum) + 8)) +
            t * (widest * 16 + longest * 4);
 }
 
 static const ObserverOps ops = {.name = "outliers", .wants_tap = wants_tap, .tap_begin = tap_begin, .tap_tile = tap_tile,
-                                .tap_end = tap_end};
+                                .tap_end = tap_end, .pack = pack_layer, .merge = merge_layer};
 
 const Watch watch_act_outliers = {.metric = &metric_act_outliers, .ops = &ops, .open = open_inputs, .layer = layer,
                                   .close = end, .bytes = bytes};

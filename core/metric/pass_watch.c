@@ -11,6 +11,7 @@
 #include "dist/dist.h"
 #include "run/need.h"
 #include "run/schedule.h"
+#include "run/share.h"
 #include "run/taps.h"
 
 static const Watch *const watches[] = {&watch_act_outliers, &watch_output_outliers, &watch_massive, &watch_coverage,
@@ -62,6 +63,26 @@ void bad_place_text(const BadPlace *b, char *out, int size)
 {
     snprintf(out, (size_t)size, "%s first at sample %d token %lld channel %lld", b->nan ? "NaN" : "Inf", b->sample,
              (long long)b->row, (long long)b->channel);
+}
+
+void watch_pack_bad(const BadPlace *b, Pack *out)
+{
+    pack_i64(out, b->sample);
+    pack_i64(out, b->row);
+    pack_i64(out, b->channel);
+    pack_i64(out, b->nan);
+}
+
+void watch_merge_bad(BadPlace *b, int64_t first, Unpack *in)
+{
+    const int64_t sample = unpack_i64(in), row = unpack_i64(in), channel = unpack_i64(in), nan = unpack_i64(in);
+    if (b->sample < 0 && sample >= 0)
+        *b = (BadPlace){(int)(first + sample), row, channel, nan != 0};
+}
+
+int64_t watch_first_sample(const PassPlan *p)
+{
+    return p->ranks && p->ranks->share ? p->ranks->share->first : 0;
 }
 
 UnitScore watch_tap_score(const TapScore *t)
@@ -124,8 +145,9 @@ static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Err
     for (int i = 0; w->p->ranks && i < w->nobs; i++)
         RETURN_IF_ERROR(taps_gather(&w->obs[i], unit, w->p->ranks, err));
     const bool tells = !w->p->ranks || dist_leads(w->p->ranks->dist); /* it has what all ranks saw */
-    for (int i = 0; tells && i < w->n; i++)
-        RETURN_IF_ERROR(w->watch[i]->layer(w->self[i], unit, streams[0], w->pool, &w->out, err));
+    for (int i = 0; i < w->n; i++)
+        if (tells || w->watch[i]->meets)
+            RETURN_IF_ERROR(w->watch[i]->layer(w->self[i], unit, streams[0], w->pool, &w->out, err));
     const PassStep gave = {.score = w->out.score, .nscore = (int64_t)w->out.n, .h = streams[0]};
     return pass_tell_layer(w->p, w->sink, unit, &gave, err);
 }
@@ -171,7 +193,7 @@ static uint64_t need(const PassPlan *p, int threads)
 static bool whole(const PassPlan *p)
 {
     for (int i = 0; i < WATCHES; i++)
-        if (pass_asks(p, watches[i]->metric) && !(watches[i]->ops && watches[i]->ops->pack))
+        if (pass_asks(p, watches[i]->metric) && !watches[i]->meets && !(watches[i]->ops && watches[i]->ops->pack))
             return true;
     return false;
 }

@@ -79,10 +79,8 @@ static bool wants_tap(void *self, Tap tap)
     return watch_wants_tap(((const TextRange *)self)->p, TAP_LINEAR_IN, tap);
 }
 
-static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
+static Status range_tap_begin(RangeTap *t, int samples, Error *err)
 {
-    (void)start, (void)width;
-    RangeTap *t = tap_of(self, tap.linear);
     size_t n = (size_t)samples;
     tap_fini(t);
     *t = (RangeTap){.samples = samples, .bad.sample = -1, .lo = mem_array(n, sizeof *t->lo),
@@ -94,6 +92,12 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
         t->hi[i] = -INFINITY;
     }
     return ST_OK;
+}
+
+static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, int64_t width, Error *err)
+{
+    (void)start, (void)width;
+    return range_tap_begin(tap_of(self, tap.linear), samples, err);
 }
 
 static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float *x, int64_t rows, int64_t width,
@@ -136,7 +140,7 @@ static void two_most(const RangeTap *t, const float *x, float sign, double *most
 
 static int number_of(const TextRange *o, int sample)
 {
-    const TokenSet *t = o->p->tokens;
+    const TokenSet *t = pass_texts(o->p);
     return (t->item ? t->item[sample] : sample) + 1;
 }
 
@@ -153,7 +157,7 @@ static void make_score(const TextRange *o, RangeTap *t)
     UnitScore *u = &t->score.u;
     double *part = u->part;
     int lo, hi;
-    const int64_t *start = o->p->tokens->start;
+    const int64_t *start = pass_texts(o->p)->start;
     for (int i = 0; i < t->samples; i++)
         if (t->lo[i] <= t->hi[i]) {
             u->samples++;
@@ -188,15 +192,66 @@ static void make_score(const TextRange *o, RangeTap *t)
     part[TEXT_RANGE_TEXT] = part[TEXT_RANGE_LO_TEXT] = part[TEXT_RANGE_HI_TEXT] = only;
 }
 
-static Status tap_end(void *self, Tap tap, Error *err)
+static void finish_tap(const TextRange *o, RangeTap *t)
 {
-    (void)err;
-    RangeTap *t = tap_of(self, tap.linear);
-    make_score(self, t);
+    make_score(o, t);
     TapScore score = {t->score.u, true};
     tap_fini(t);
     t->score = score;
+}
+
+static Status tap_end(void *self, Tap tap, Error *err)
+{
+    (void)err;
+    const TextRange *o = self;
+    if (!o->p->ranks) /* else others have texts, too */
+        finish_tap(o, tap_of(o, tap.linear));
     return ST_OK;
+}
+
+/* ---- several ranks ---- */
+
+static Status pack_layer(void *self, int layer, Pack *out, Error *err)
+{
+    TextRange *o = self;
+    pack_i64(out, watch_first_sample(o->p));
+    for (int64_t i = 0; i < o->p->m->units[layer].count; i++) {
+        RangeTap *t = &o->tap[i];
+        pack_i64(out, t->lo ? t->samples : -1);
+        if (t->lo) {
+            watch_pack_bad(&t->bad, out);
+            pack_put(out, t->lo, (size_t)t->samples * sizeof *t->lo);
+            pack_put(out, t->hi, (size_t)t->samples * sizeof *t->hi);
+        }
+        tap_fini(t);
+    }
+    return out->oom ? error_nomem(err, "the ranges of texts") : ST_OK;
+}
+
+/* The part of n texts that begins with text `first`, into the tap of all texts. */
+static Status merge_tap(const TextRange *o, RangeTap *t, int64_t first, int64_t n, Unpack *in, Error *err)
+{
+    const int64_t all = pass_texts(o->p)->samples;
+    if (first < 0 || n > all - first)
+        return error_set(err, ST_INTERNAL, "ranges of texts from elsewhere do not fit: %lld of %lld", (long long)n, (long long)all);
+    if (!t->lo)
+        RETURN_IF_ERROR(range_tap_begin(t, (int)all, err));
+    watch_merge_bad(&t->bad, first, in);
+    unpack_get(in, t->lo + first, (size_t)n * sizeof *t->lo);
+    unpack_get(in, t->hi + first, (size_t)n * sizeof *t->hi);
+    return ST_OK;
+}
+
+static Status merge_layer(void *self, int layer, Unpack *in, Error *err)
+{
+    TextRange *o = self;
+    const int64_t first = unpack_i64(in);
+    for (int64_t i = 0; i < o->p->m->units[layer].count && !in->bad; i++) {
+        const int64_t n = unpack_i64(in);
+        if (n >= 0)
+            RETURN_IF_ERROR(merge_tap(o, &o->tap[i], first, n, in, err));
+    }
+    return in->bad ? error_nomem(err, "the ranges of texts") : ST_OK;
 }
 
 static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut *out, Error *err)
@@ -204,6 +259,9 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
     (void)h, (void)pool;
     TextRange *o = self;
     const Unit *u = &o->p->m->units[unit];
+    for (int64_t i = 0; o->p->ranks && i < u->count; i++)
+        if (o->tap[i].lo)
+            finish_tap(o, &o->tap[i]);
     for (int64_t i = u->first; i < u->first + u->count; i++) {
         const RangeTap *t = tap_of(o, pass_input(o->p, i));
         if (!watch_wants(o->p, i))
@@ -252,11 +310,13 @@ enum { TAPS_OPEN = 8 };
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     (void)threads;
-    return (uint64_t)watch_most_linears(p->m) * sizeof(RangeTap) + TAPS_OPEN * (uint64_t)p->tokens->samples * 2 * sizeof(float);
+    const uint64_t most = (uint64_t)watch_most_linears(p->m);
+    uint64_t open = p->ranks ? most : TAPS_OPEN; /* the taps of a layer are kept until they are gathered */
+    return most * sizeof(RangeTap) + open * (uint64_t)pass_texts(p)->samples * 2 * sizeof(float);
 }
 
 static const ObserverOps ops = {.name = "ranges of texts", .wants_tap = wants_tap, .tap_begin = tap_begin,
-                                .tap_tile = tap_tile, .tap_end = tap_end};
+                                .tap_tile = tap_tile, .tap_end = tap_end, .pack = pack_layer, .merge = merge_layer};
 
 const Watch watch_text_range = {.metric = &metric_text_range, .ops = &ops, .open = begin, .layer = layer, .close = end,
                                 .bytes = bytes};

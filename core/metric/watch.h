@@ -23,6 +23,8 @@ typedef struct Watch {
     void (*close)(void *self);
     uint64_t (*bytes)(const PassPlan *p, int threads);
     bool outputs; /* watches outputs of linears, which passes then keep apart */
+    bool meets;   /* of several ranks each comes to `layer`, with its texts' h, where they exchange what they found; rank 0
+                   * puts the scores. Otherwise `ops` packs and merges, and `layer` is rank 0's alone */
 } Watch;
 
 extern const Metric metric_act_outliers, metric_output_outliers, metric_massive, metric_coverage, metric_expert_load,
@@ -60,6 +62,11 @@ typedef struct BadPlace {
 void watch_undefined(UnitScore *u, const char *why);
 /* Notes the first in x[rows][ld], rows of the sample from row0 on, unless an earlier one is known; false: there is none. */
 bool bad_place_find(BadPlace *b, int sample, int64_t row0, const float *x, int64_t rows, int64_t width, int64_t ld);
+/* Between ranks: merge takes over the place of a part that begins with sample `first`, unless an earlier one is known. */
+void watch_pack_bad(const BadPlace *b, Pack *out);
+void watch_merge_bad(BadPlace *b, int64_t first, Unpack *in);
+/* The sample of all texts that this rank's begin with. */
+int64_t watch_first_sample(const PassPlan *p);
 /* "NaN first at sample 7 token 211 channel 88", counted from 0. */
 void bad_place_text(const BadPlace *b, char *out, int size);
 

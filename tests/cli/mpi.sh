@@ -2,27 +2,10 @@
 # Several ranks of one job under mpirun: the bytes of one, whatever the shares are, and one line when something is wrong.
 cd "$(dirname "$0")/../.." || exit 1
 . tests/tap.sh
-mpi=$(dirname "$SLIMSCOPE")/slimscope-mpi
-if ! command -v mpirun >/dev/null || ! pkg-config --exists ompi; then
-    skip "several ranks" "Open MPI (libopenmpi-dev, openmpi-bin) is not installed"
-    finish
-fi
-${MAKE:-make} -s BUILD="$(dirname "$SLIMSCOPE")" "$mpi" >"$tmp/made" 2>&1 || { not_ok "the program with MPI is built"; cat "$tmp/made"; finish; }
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-ranks() { n=$1; shift; timeout 120 mpirun -q --oversubscribe -n "$n" "$@"; }
+. tests/ranks.sh
 demo=lab_models/demo
 texts=$(head -n 40 lab_calib/boolq.jsonl >"$tmp/texts.jsonl"; echo "$tmp/texts.jsonl")
 
-# analyze METRIC NAME NUMBERS...: what one process writes is what so many ranks write
-analyze() {
-    metric=$1 name=$2; shift 2
-    $SLIMSCOPE analyze --model_path $demo --calib_dataset "$texts" --metrics $metric --format json --out "$tmp/one" 2>/dev/null
-    for n in "$@"; do
-        ranks "$n" "$mpi" analyze --model_path $demo --calib_dataset "$texts" --metrics $metric --format json --out "$tmp/many" 2>"$tmp/err"
-        same "$tmp/one" "$tmp/many" "analyze $name on $n ranks"
-        rm -f "$tmp/many"
-    done
-}
 analyze "kurtosis local_error" "of statistics" 1 2 3
 analyze "mse_layer_wise weight_error" "by layers" 3
 analyze "alone" "by units" 3
