@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "io/file.h"
+#include "recipe/device.h"
 #include "src/commands.h"
 #include "src/internal.h"
 #include "src/output.h"
@@ -158,11 +159,9 @@ static Status ask_output(const App *a, const CommandLine *cl, Ask *ask, Error *e
 Status check_peer_options(App *a, const CommandLine *cl, Error *err)
 {
     const char *device = cl_str(cl, "device"), *trust = cl_str(cl, "trust_remote_code");
-    if (device && strncmp(device, "npu", 3) == 0)
-        return error_set(err, ST_USAGE,
-                         "device '%s' is not used: slimscope computes on the processor, give --device cpu", device);
-    if (device && strcmp(device, "cpu") != 0)
-        return error_set(err, ST_USAGE, "unknown device '%s': give --device cpu", device);
+    Device d;
+    if (device)
+        RETURN_IF_ERROR(device_parse(device, &d, err));
     if (trust && strcmp(trust, "True") == 0)
         app_note(a, "note: --trust_remote_code True changes nothing: code that comes with a model is never run");
     return ST_OK;
@@ -311,6 +310,8 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
     if (st == ST_OK)
         st = take_scheme(a, cl, err);
     if (st == ST_OK)
+        st = ranks_for_devices(a, cl, NULL, err);
+    if (st == ST_OK)
         st = analyze_and_print(a, &ask, err);
     free(ask.patterns);
     free(ask.metrics);
@@ -329,7 +330,7 @@ static Status run_analyze(App *a, const CommandLine *cl, Error *err)
 static const Option analyze_options[] = {
     {"model_path", ARG_PATH, "DIR", "the model's folder", COMP_FILE},
     {"model_type", ARG_STR, "TYPE", "the model's family (default: read from config.json)", COMP_NONE},
-    {"device", ARG_STR, "cpu", "only cpu (default)", COMP_NONE},
+    OPTION_DEVICE,
     {"trust_remote_code", ARG_CHOICE, "True|False",
      "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
     {"pattern", ARG_LIST, "PATTERN...", "analyze only linears that one of the patterns selects (default *)",

@@ -63,6 +63,7 @@ Status plan_tune(App *a, const CommandLine *cl, Error *err)
         RETURN_IF_ERROR(duration_parse(cl_str(cl, "timeout"), &o.timeout, err));
     RETURN_IF_ERROR(check_peer_options(a, cl, err));
     RETURN_IF_ERROR(open_for_effect(a, cl, false, err));
+    RETURN_IF_ERROR(ranks_for_devices(a, cl, NULL, err));
     OutFormat f = out_format(cl_str(cl, "format"));
     if (!app_waits(a) && cl_given(cl, "format"))
         return error_set(err, ST_USAGE, "the plan goes on in the background: --format does not apply");

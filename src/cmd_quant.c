@@ -168,6 +168,8 @@ static Status run_quant_conversion(App *a, const CommandLine *cl, ConvertDoc *do
     const char *model = cl_str(cl, "model_path");
     if (cl_given(cl, "debug"))
         app_note(a, "note: --debug writes nothing of a conversion");
+    if (cl_given(cl, "device") && strcmp(cl_str(cl, "device"), "cpu") != 0)
+        app_note(a, "note: --device %s: a conversion runs in one process, on the processor", cl_str(cl, "device"));
     log_phase(a, "===========QUANTIZE MODEL===========");
     Status st = model ? run_conversion(a, cl, model, doc, err) : error_set(err, ST_USAGE, "'quant' needs --model_path DIR");
     convert_doc_free(doc);
@@ -191,6 +193,7 @@ static Status run_quant(App *a, const CommandLine *cl, Error *err)
         a->progress = PROGRESS_LINES; /* a log is made of lines */
     log_phase(a, "===========GET BEST PRACTICE===========");
     RETURN_IF_ERROR(open_quant_recipe(a, cl, debug, err));
+    RETURN_IF_ERROR(ranks_for_devices(a, cl, session_recipe(a->session), err));
     const char *dir = cl_str(cl, "save_path");
     QuantizeOptions o = {.save_path = dir ? dir : "quantized", .resume = cl_given(cl, "resume"),
                          .verify = cl_given(cl, "verify"), .debug = cl_given(cl, "debug"),
@@ -222,7 +225,7 @@ static const Option quant_options[] = {
     {"quant_type", ARG_CHOICE, "w4a4|w4a8|w4a4c8|w4a4f8|w4a8c8|w8a16|w8a8|w8a8s|w8a8c8|w8a8f8|w4a4f4|w16a16s",
      "look the best practice of this type up", COMP_NONE},
     {"tag", ARG_LIST, "TAG...", "where it shall run: a practice verified with all of these comes first", COMP_NONE},
-    {"device", ARG_STR, "cpu", "only cpu (default)", COMP_NONE},
+    OPTION_DEVICE,
     {"trust_remote_code", ARG_CHOICE, "True|False",
      "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
     {"yes", ARG_FLAG, NULL, "take the practice that was found without asking", COMP_NONE},

@@ -181,7 +181,7 @@ static const Option tune_options[] = {
     OPTIONS_EFFECT,
     OPTION_FREE,
     OPTION_FORMAT,
-    {"device", ARG_STR, "cpu", "only cpu (default)", COMP_NONE},
+    OPTION_DEVICE,
     {"trust_remote_code", ARG_CHOICE, "True|False",
      "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the best set as a recipe (YAML) to FILE; one that is there is replaced", COMP_FILE},

@@ -25,7 +25,7 @@ Status open_for_effect(App *a, const CommandLine *cl, bool once, Error *err);
 Status one_linear(const Session *s, const char *word, int64_t *out, Error *err);
 /* --size CxR of a drawing, 80x20 where it is not given. ST_USAGE. */
 Status plot_size(const CommandLine *cl, int *w, int *h, Error *err);
-/* Refuses the peer's options that name what this program is not (--device npu). */
+/* Refuses what the peer's options can't mean, as --device gpu. */
 Status check_peer_options(App *a, const CommandLine *cl, Error *err);
 struct ConvertDoc;
 /* Runs a document of modelslim_convert as the options of 'convert' and 'quant' say; prints what it did. */

@@ -48,6 +48,10 @@ bool ranks_share(App *a, const Command *c);
 /* Once at the end, with how this rank ended, of which rank 0 has told: gives the exit code's status. */
 Status ranks_end(App *a, Status st, Error *err);
 
+/* What --device and the recipe's runner (r NULL: a command without one) come to, in a line: a list of devices is work for
+ * ranks. Under --compat peer ST_USAGE where the peer divides and a processor of the recipe can't. */
+Status ranks_for_devices(App *a, const CommandLine *cl, const Recipe *r, Error *err);
+
 /* ---- cmd_job.c ---- */
 
 /* The number of a job that the command's word gives ("3", "#3"), 0: none was given. */
@@ -174,6 +178,10 @@ Status tune_finish(App *a, OutFormat f, Error *err);
     {                                                                                                                  \
         "labels", ARG_CHOICE, "model|data",                                                                            \
             "fisher: gradients for tokens drawn from the model (default), or for the texts' next tokens", COMP_NONE    \
+    }
+#define OPTION_DEVICE                                                                                                  \
+    {                                                                                                                  \
+        "device", ARG_STR, "DEVICE", "cpu (default), or msModelSlim's npu:0,1,2,3: ranks on processors stand for those", COMP_NONE \
     }
 #define OPTION_PROGRESS                                                                                                \
     {                                                                                                                  \

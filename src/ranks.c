@@ -14,6 +14,7 @@
 #include "base/pool.h"
 #include "io/file.h"
 #include "math/cpu.h"
+#include "recipe/device.h"
 #include "src/internal.h"
 
 extern char **environ;
@@ -165,6 +166,56 @@ bool ranks_share(App *a, const Command *c)
         app_note(a, "note: '%s' is not divided over ranks: rank 0 of %d does all of it", c->name, dist_size(a->dist));
     return dist_leads(a->dist);
 }
+
+/* ---- devices ---- */
+
+/* A list of devices over which the peer divides the texts. */
+static void note_divided(App *a, const CommandLine *cl, const Device *d, const char *refused)
+{
+    const char *text = cl_str(cl, "device");
+    const int ranks = dist_size(a->dist);
+    Str also = {0};
+    if (*refused)
+        str_printf(&also, "; msModelSlim itself refuses %s there", refused);
+    if (ranks == 1)
+        app_note(a, "note: --device %s: here ranks stand for devices: 'mpirun -n %d slimscope %s ...'%s starts %d; one process "
+                    "gives the same result%s", text, d->count, cl->command->name, dist_table[0] ? "" : " of a build with MPI=1",
+                 d->count, str_text(&also));
+    else if (ranks != d->count)
+        app_note(a, "note: --device %s names %d devices, but %d ranks were started: these do the work%s", text, d->count, ranks,
+                 str_text(&also));
+    else
+        app_note(a, "note: --device %s: %d ranks on processors stand for them%s", text, ranks, str_text(&also));
+    str_free(&also);
+}
+
+Status ranks_for_devices(App *a, const CommandLine *cl, const Recipe *r, Error *err)
+{
+    const char *text = cl_str(cl, "device");
+    Device d = {0};
+    Str refused = {0};
+    if (!text)
+        return ST_OK;
+    RETURN_IF_ERROR(device_parse(text, &d, err));
+    if (r)
+        recipe_undivided(r, &refused);
+    const bool divides = recipe_divides(r, d.count);
+    Status st = refused.oom ? error_nomem(err, "a recipe") : ST_OK;
+    if (st == ST_OK && divides && refused.len && session_options(a->session)->peer)
+        st = error_set(err, ST_USAGE, "--device %.80s: msModelSlim divides texts over them and refuses %.200s there: name one "
+                                      "device, or leave --compat peer out", text, str_text(&refused));
+    else if (st == ST_OK && divides)
+        note_divided(a, cl, &d, str_text(&refused));
+    else if (st == ST_OK && d.count > 1)
+        app_note(a, "note: --device %s: msModelSlim takes %s of them with this recipe's runner; here the result is that of cpu",
+                 text, recipe_runner(r) == RUNNER_MODEL_WISE ? "none" : "the first");
+    else if (st == ST_OK && d.npu)
+        app_note(a, "note: --device %s: slimscope computes on the processor, as with --device cpu", text);
+    str_free(&refused);
+    return st;
+}
+
+/* ---- costs ---- */
 
 /* What each rank took, of work that was divided: a line each on rank 0's standard error. */
 static void tell_costs(App *a)

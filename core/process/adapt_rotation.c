@@ -255,6 +255,7 @@ const ProcessorType processor_adapt_rotation = {
     .name = "adapt_rotation",
     .object = &object,
     .first = true,
+    .peer_divides = true,
     .prior = true,
     .settings = settings,
     .changes = true,

@@ -412,6 +412,7 @@ static const Processor run = {
 const ProcessorType processor_fa3_quant = {
     .name = "fa3_quant",
     .object = &object,
+    .peer_divides = true,
     .settings = settings,
     .run = &run,
 };

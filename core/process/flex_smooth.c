@@ -331,7 +331,7 @@ static Status smooth_begin(void **self, const ProcessorCtx *ctx, Error *err)
 
 static const Processor smooth_run = {SMOOTH_PROCESSOR, .start = smooth_begin, .hash = hash};
 const ProcessorType processor_flex_smooth_quant = {
-    .name = "flex_smooth_quant", .object = &smooth_object, .settings = settings, .changes = true,
+    .name = "flex_smooth_quant", .object = &smooth_object, .settings = settings, .changes = true, .peer_divides = true,
     .run = &smooth_run};
 
 static const SmoothMethod awq_method = {
@@ -373,5 +373,5 @@ static Status awq_begin(void **self, const ProcessorCtx *ctx, Error *err)
 
 static const Processor awq_run = {SMOOTH_PROCESSOR, .start = awq_begin, .hash = hash};
 const ProcessorType processor_flex_awq_ssz = {
-    .name = "flex_awq_ssz", .object = &awq_object, .settings = settings, .changes = true,
+    .name = "flex_awq_ssz", .object = &awq_object, .settings = settings, .changes = true, .peer_divides = true,
     .run = &awq_run};

@@ -118,7 +118,7 @@ static Status iter_start(void **self, const ProcessorCtx *ctx, Error *err)
 
 static const Processor iter_run = {SMOOTH_PROCESSOR, .start = iter_start, .hash = hash};
 const ProcessorType processor_iter_smooth = {
-    .name = "iter_smooth", .object = &iter_object, .settings = iter_settings, .changes = true,
+    .name = "iter_smooth", .object = &iter_object, .settings = iter_settings, .changes = true, .peer_divides = true,
     .run = &iter_run};
 
 /* ---- smooth_quant ---- */

@@ -68,5 +68,7 @@ const ProcessorType processor_linear_quant = {
     .name = "linear_quant",
     .object = &linear_quant_object,
     .levels = true,
+    .peer_divides = true,
+    .peer_alone = "gptq",
     .run = &run,
 };

@@ -209,6 +209,7 @@ const ProcessorType processor_online_quarot = {
     .name = "online_quarot",
     .object = &object,
     .anywhere = true,
+    .peer_divides = true,
     .settings = settings,
     .run = &run,
 };

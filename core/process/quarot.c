@@ -79,6 +79,7 @@ const ProcessorType processor_quarot = {
     .name = "quarot",
     .object = &object,
     .first = true,
+    .peer_divides = true,
     .settings = settings,
     .changes = true,
     .run = &run,

@@ -154,6 +154,8 @@ struct ProcessorType {
     bool changes;                /* it changes what linears read or are: has to stand before those with `levels` */
     bool anywhere;               /* it looks at no inputs and changes none that others look at: it may stand before and behind
                                   * those with `first` */
+    bool peer_divides;           /* the peer divides texts over devices with it (dp_layer_wise) */
+    const char *peer_alone;      /* but not its levels whose weights have this method; NULL: those, too */
     bool prior;                  /* may stand in a prior stage: what it does is in the model afterwards */
     /* Its settings from a checked mapping, kept in RecipeStep.settings; NULL: no memory. No function: it has none. */
     const void *(*settings)(Arena *a, const YamlNode *map);

@@ -92,7 +92,7 @@ static void check_spec(Check *c, const YamlNode *spec)
     if (!runs)
         check_block(c, prior, "prior stages aren't run by this build");
     if (node_is(runner, "dp_layer_wise"))
-        check_note(c, runner, "runner dp_layer_wise: run as layer_wise here");
+        check_note(c, runner, "runner dp_layer_wise: the ranks that mpirun started divide the texts; without them it runs as layer_wise");
 }
 
 const Object recipe_spec_object = {.fields = spec_fields, .check = check_spec};

@@ -151,8 +151,7 @@ refuse() { # TEXT NAME ARGS...
 }
 exits 64 "no model" s analyze
 has "$tmp/err" "needs --model_path DIR" "is told"
-refuse "give --device cpu" "device npu" --device npu
-refuse "give --device cpu" "device npu:0,1" --device npu:0,1
+refuse "stands there twice" "device npu:0,0" --device npu:0,0
 refuse "give --device cpu" "device gpu" --device gpu
 refuse "must be above 0, not 0" "topk 0" --topk 0
 refuse "must be above 0, not -1" "topk -1" --topk -1

@@ -15,7 +15,7 @@ exits 64 "no model" s quant --save_path "$tmp/no" --config_path $dynamic
 exits 64 "two recipes" q --save_path "$tmp/no" --config_path $dynamic --quant_type w8a8
 has "$tmp/err" "not both" "says so"
 exits 64 "a type that is none" q --save_path "$tmp/no" --quant_type w3a3
-exits 64 "a device that is none" q --save_path "$tmp/no" --config_path $dynamic --device npu:0
+exits 64 "a device that is none" q --save_path "$tmp/no" --config_path $dynamic --device gpu:0
 has "$tmp/err" "--device cpu" "names the one there is"
 exits 64 "a log level that is none" env MSMODELSLIM_LOG_LEVEL=loud "$SLIMSCOPE" quant --model_path $model --save_path "$tmp/no" --config_path $dynamic
 has "$tmp/err" "MSMODELSLIM_LOG_LEVEL" "names the variable"

@@ -11,6 +11,7 @@
 #include "process/dynamic_cache.h"
 #include "process/processor.h"
 #include "quant/quantizer.h"
+#include "recipe/device.h"
 #include "recipe/recipe.h"
 #include "tests/lib/configs.h"
 #include "tests/lib/fake_model.h"
@@ -312,7 +313,7 @@ static const struct {
     {PROCESS("{type: fa3_quant, details: {fa_k: {dtype: int8, scope: per_token, symmetric: false, method: minmax}}}"),
      "not with per_token int8 asymmetric minmax", true},
     {PROCESS("{type: load}"), "processor 'load': kept", true},
-    {"apiversion: modelslim_v1\nspec: {runner: dp_layer_wise}\n", "run as layer_wise here", false},
+    {"apiversion: modelslim_v1\nspec: {runner: dp_layer_wise}\n", "without them it runs as layer_wise", false},
     {"apiversion: modelslim_v1\nspec: {prior: [{process: []}]}\n", "prior stages aren't run", true},
     {ENTRY(Q(A8, W8)) "      exclude: ['{1..2000}']\n", "pattern has more than 1000", true},
     {VLM "  process: [{type: linear_quant, qconfig: {weight: {" W8 "}}}]\n", "vision-language documents are read",
@@ -347,6 +348,82 @@ static void notes_and_what_blocks(void **state)
         str_free(&why);
         recipe_free(r);
     }
+}
+
+/* What the peer takes for --device, and what it makes of a recipe with several devices (specs/config.md 8, 10). */
+static void devices(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool npu;
+        int count;         /* -1: refused */
+        const char *says;
+    } t[] = {
+        {"cpu", false, 0, ""}, {" cpu ", false, 0, ""}, {"cpu:", false, 0, ""}, {"cpu:7", false, 1, ""}, {"npu", true, 0, ""},
+        {"npu:", true, 0, ""}, {"npu: ", true, 0, ""}, {"npu:0", true, 1, ""}, {" npu : 3 , 1,0 ", true, 3, ""},
+        {"npu:0,,1,", true, 2, ""}, {"npu:00", true, 1, ""}, {"npu:999999", true, 1, ""},
+        {"", false, -1, "unknown device ''"}, {"gpu:0", false, -1, "unknown device"}, {"NPU", false, -1, "unknown device"},
+        {"npux:0", false, -1, "unknown device"}, {":0", false, -1, "unknown device"}, {"npu:,,", false, -1, "names no device"},
+        {"npu:0,0", false, -1, "device 0 stands there twice"}, {"npu:1,01", false, -1, "device 1 stands there twice"},
+        {"npu:-1", false, -1, "'-1' is no device number"}, {"npu:0,1.0", false, -1, "'1.0' is no device number"},
+        {"npu:0 1", false, -1, "'0 1' is no device number"}, {"npu:0:1", false, -1, "'0:1' is no device number"},
+        {"npu:9999999", false, -1, "no device number"}, {"cpu:0,1", false, -1, "mpirun -n 2"},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        Device d;
+        Error e = {0};
+        const Status st = device_parse(t[i].text, &d, &e);
+        if ((st == ST_OK) != (t[i].count >= 0) || (st != ST_OK && !strstr(e.text, t[i].says)))
+            fail_msg("'%s': %s", t[i].text, e.text);
+        if (st == ST_OK) {
+            assert_int_equal(d.npu, t[i].npu);
+            assert_int_equal(d.count, t[i].count);
+        }
+    }
+}
+
+#define RUNS(runner, process, save) "apiversion: modelslim_v1\nspec:\n  " runner "\n  process: [" process "]\n  save: [" save "]\n"
+#define LQ(method) "{type: linear_quant, qconfig: {weight: {scope: per_channel, dtype: int8, symmetric: true, method: " method "}}}"
+
+static void runners(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        RecipeRunner runner;
+        bool divides;
+        const char *refused;
+    } t[] = {
+        {RUNS("runner: auto", LQ("minmax"), "{type: ascendv1_saver}"), RUNNER_AUTO, true, ""},
+        {RUNS("dataset: x", LQ("ssz") ", {type: quarot}", "{type: mindie_format_saver}"), RUNNER_AUTO, true, ""},
+        {RUNS("runner: dp_layer_wise", "{type: iter_smooth}, {type: flex_smooth_quant}, " LQ("minmax"), "{type: ascendv1_saver}"),
+         RUNNER_DP_LAYER_WISE, true, ""},
+        {RUNS("runner: layer_wise", LQ("minmax"), "{type: ascendv1_saver}"), RUNNER_LAYER_WISE, false, ""},
+        {RUNS("runner: model_wise", LQ("minmax"), "{type: ascendv1_saver}"), RUNNER_MODEL_WISE, false, ""},
+        {RUNS("runner: auto", "{type: smooth_quant}, " LQ("gptq"), "{type: ascendv1_saver}, {type: compressed_tensors}"), RUNNER_AUTO,
+         true, "'smooth_quant', 'linear_quant', 'compressed_tensors'"},
+        /* of a group one is enough; nothing of an empty one can */
+        {RUNS("runner: auto", "{type: group, configs: [{type: smooth_quant}, " LQ("minmax") "]}, {type: group, configs: []}, "
+                              "{type: group, configs: [{type: smooth_quant}, {type: group, configs: [{type: kv_smooth}]}]}", ""),
+         RUNNER_AUTO, true, "'group', 'group'"},
+        {"apiversion: multimodal_vlm_modelslim_v1\nspec: {runner: dp_layer_wise}\n", RUNNER_LAYER_WISE, false, ""},
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        Recipe *r;
+        Error e = {0};
+        Str refused = {0};
+        if (recipe_parse(&r, &recipe_rows, t[i].text, strlen(t[i].text), "t", NULL, &e) != ST_OK)
+            fail_msg("%s\n%s", e.text, t[i].text);
+        assert_int_equal(recipe_runner(r), t[i].runner);
+        assert_false(recipe_divides(r, 1));
+        assert_int_equal(recipe_divides(r, 2), t[i].divides);
+        recipe_undivided(r, &refused);
+        assert_string_equal(str_text(&refused), t[i].refused);
+        str_free(&refused);
+        recipe_free(r);
+    }
+    assert_true(recipe_divides(NULL, 2));
 }
 
 static void units_and_savers(void **state)
@@ -666,6 +743,8 @@ int main(void)
         cmocka_unit_test(good_document),
         cmocka_unit_test(rules),
         cmocka_unit_test(notes_and_what_blocks),
+        cmocka_unit_test(devices),
+        cmocka_unit_test(runners),
         cmocka_unit_test(units_and_savers),
         cmocka_unit_test(ext_is_read),
         cmocka_unit_test(all_errors_are_collected),
