@@ -56,6 +56,19 @@ static Status load_library(PracticeLibrary *lib, const char *pedigree, Error *er
     return st;
 }
 
+/* Of several ranks the first has a person in front of it; its answer is that of all. */
+static bool ask_once(void *ctx, const char *question, char *line, size_t size)
+{
+    App *a = ctx;
+    char said[256] = "";
+    bool answered = dist_leads(a->dist) && ask_person(NULL, question, said, sizeof said);
+    if (dist_from_first(a->dist, &answered, sizeof answered, NULL) != ST_OK
+        || dist_from_first(a->dist, said, sizeof said, NULL) != ST_OK)
+        return false;
+    snprintf(line, size, "%s", said);
+    return answered;
+}
+
 static Status choose_practice(App *a, const CommandLine *cl, bool trace, char **path, Error *err)
 {
     int ntags = 0;
@@ -79,7 +92,7 @@ static Status choose_practice(App *a, const CommandLine *cl, bool trace, char **
             tell("%s", str_text(&why));
     }
     if (st == ST_OK)
-        st = practice_confirm(&choice, cl_given(cl, "yes") || cl_given(cl, "dry-run"), ask_person, NULL, err);
+        st = practice_confirm(&choice, cl_given(cl, "yes") || cl_given(cl, "dry-run"), ask_once, a, err);
     if (st == ST_OK) {
         app_note(a, "practice %s: %s", choice.practice->id, choice.practice->path);
         *path = strdup(choice.practice->path);
@@ -166,6 +179,12 @@ static Status check_quant_options(App *a, const CommandLine *cl, bool *debug, Er
 static Status run_quant_conversion(App *a, const CommandLine *cl, ConvertDoc *doc, Error *err)
 {
     const char *model = cl_str(cl, "model_path");
+    if (!dist_leads(a->dist)) {
+        convert_doc_free(doc);
+        return ST_OK;
+    }
+    if (dist_size(a->dist) > 1)
+        app_note(a, "note: a conversion is not divided over ranks: rank 0 of %d does all of it", dist_size(a->dist));
     if (cl_given(cl, "debug"))
         app_note(a, "note: --debug writes nothing of a conversion");
     if (cl_given(cl, "device") && strcmp(cl_str(cl, "device"), "cpu") != 0)
@@ -245,7 +264,7 @@ const Command command_quant = {
     .help = "The recipe is --config_path (one of modelslim_convert runs as 'convert' does), or the best practice of --quant_type for this model. Everything is checked "
             "before anything is written. What is in the target is replaced with --force only, and not before the run is "
             "whole; files that are not of an older output stay.",
-    .flags = CMD_LONG | CMD_CLI | CMD_CLI_ONLY,
+    .flags = CMD_LONG | CMD_CLI | CMD_CLI_ONLY | CMD_RANKS,
     .options = quant_options,
     .run = run_quant,
 };

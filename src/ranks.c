@@ -110,11 +110,16 @@ static Status same_kernels(Dist *d, Error *err)
 
 /* ---- begin and end ---- */
 
+/* What mpirun's end of the job leaves: of a command that goes on with what it has, all but what was under way. */
+static const char *end_line = "slimscope: another rank was killed or failed, or mpirun was stopped: the job ends, nothing of it was "
+                              "kept; run it again\n";
+static const char resumes_line[] = "slimscope: another rank was killed or failed, or mpirun was stopped: the job ends; what was "
+                                   "finished is kept, --resume goes on\n";
+
 static void on_end(int sig)
 {
     (void)sig;
-    static const char line[] = "slimscope: another rank was killed or failed: the job ends, nothing of it was kept; run it again\n";
-    ssize_t n = write(STDERR_FILENO, line, sizeof line - 1);
+    ssize_t n = write(STDERR_FILENO, end_line, strlen(end_line));
     (void)n;
     _exit(status_exit_code(ST_FAIL));
 }
@@ -153,12 +158,21 @@ static int threads_here(const Dist *d)
     return mine > here ? mine / here : 1;
 }
 
+static bool resumes(const Command *c)
+{
+    const Option *o = c->options;
+    while (o && o->name && strcmp(o->name, "resume") != 0)
+        o++;
+    return o && o->name;
+}
+
 bool ranks_share(App *a, const Command *c)
 {
     if (dist_size(a->dist) == 1)
         return true;
     if (c && c->flags & CMD_RANKS) {
         a->options.dist = a->dist;
+        end_line = resumes(c) ? resumes_line : end_line;
         a->options.threads = threads_here(a->dist);
         return true;
     }

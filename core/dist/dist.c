@@ -313,14 +313,30 @@ void dist_hand_on(Dist *d, const Pack *state)
     put(d, d->port.rank + 1, state->data, n);
 }
 
-Status dist_from_last(Dist *d, void *data, size_t n, Error *err)
+static Status from_rank(Dist *d, int rank, void *data, size_t n, Error *err)
 {
     if (dist_size(d) == 1)
         return ST_OK;
     Word w = {.kind = CALL_SPREAD};
     RETURN_IF_ERROR(meet(d, &w, NULL, err));
-    spread(d, d->port.size - 1, data, n);
+    if (n)
+        spread(d, rank, data, n);
     return ST_OK;
+}
+
+Status dist_from_last(Dist *d, void *data, size_t n, Error *err)
+{
+    return from_rank(d, dist_size(d) - 1, data, n, err);
+}
+
+Status dist_from_first(Dist *d, void *data, size_t n, Error *err)
+{
+    return from_rank(d, 0, data, n, err);
+}
+
+Status dist_meet(Dist *d, Error *err)
+{
+    return dist_from_first(d, NULL, 0, err);
 }
 
 Status dist_least(Dist *d, int64_t *v, Error *err)

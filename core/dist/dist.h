@@ -46,8 +46,11 @@ void dist_packs_free(Pack *all, int n);
  * job by dist_end's patience. */
 Status dist_take(Dist *d, Pack *state, Error *err);
 void dist_hand_on(Dist *d, const Pack *state);
-/* n bytes of the last rank, to all. */
+/* n bytes of the last rank, or of the first, to all. */
 Status dist_from_last(Dist *d, void *data, size_t n, Error *err);
+Status dist_from_first(Dist *d, void *data, size_t n, Error *err);
+/* All of them have come here. */
+Status dist_meet(Dist *d, Error *err);
 /* The least of all ranks' values. */
 Status dist_least(Dist *d, int64_t *v, Error *err);
 

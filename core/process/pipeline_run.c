@@ -29,6 +29,7 @@ typedef struct PipelineRun {
     int end;           /* units [.., end) run */
     int last_flow;     /* last unit that a forward runs through */
     bool flow_out;     /* a sink wants the streams */
+    const bool *own;   /* SinkWants.own */
     int64_t ahead;     /* linear whose weight is read next, -1: none */
 } PipelineRun;
 
@@ -312,12 +313,12 @@ bool unit_unseen(const UnitRun *u, int64_t i)
     return layer_forms_unseen(u->forms, i);
 }
 
-/* The next quantized linear, whose weight can be read meanwhile; not beyond the unit when a forward comes between. */
+/* The next quantized linear that will be taken, whose weight can be read meanwhile; not beyond the unit when a forward comes between. */
 static int64_t next_linear(const UnitRun *u, int64_t linear)
 {
     int64_t end = u->unit < u->run->last_flow ? u->first + u->n : u->model->nlinears;
     for (int64_t i = linear + 1; i < end; i++)
-        if (u->work->level[i])
+        if (u->work->level[i] && (!u->run->own || u->run->own[i]))
             return i;
     return -1;
 }
@@ -465,8 +466,21 @@ static Status open_sinks(PipelineRun *run, int *open, int *first, Error *err)
         run->flow_out = run->flow_out || w->flow;
         run->rerun = run->rerun || (w->rerun && run->p->work.peer);
         run->gives = run->gives || o->sinks[i].ops->takes;
+        run->own = o->sinks[i].ops->takes ? w->own : run->own;
     }
     return ST_OK;
+}
+
+/* Whether every level with a Hessian calibrates in the last pass that runs, and only what takes its weights looks at them. A
+ * pruned weight is looked at by its processor, too. */
+static bool only_taken(const PipelineRun *run)
+{
+    const Pipeline *p = run->p;
+    bool only = !p->work.peer && run->o->nsinks == 1 && p->nplans == 1;
+    for (int i = 0; only && i < p->work.nlevels; i++)
+        if (p->levels[i].runs && p->levels[i].weight->prepare)
+            only = p->levels[i].config->weight.dtype != QT_FLOAT && pipeline_pass_of(p, i + 1) == main_plan(p)->flow;
+    return only;
 }
 
 /* Whether a sink wants any unit. */
@@ -504,6 +518,8 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
     int open = 0, first;
     Status st = open_sinks(&run, &open, &first, err);
     bool opened = st == ST_OK;
+    if (st == ST_OK && only_taken(&run))
+        run.forms.own = run.own;
     if (st == ST_OK)
         st = run_all(&run, first, err);
     bool keep = st != ST_OK && !(opened && st == ST_DATA); /* bad data is bad again: nothing to go on with */

@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "dist/deal.h"
 #include "model/weight.h"
 #include "save/target.h"
 
@@ -18,6 +19,7 @@ struct SaveSink {
     SavePlan *plan;   /* [nsavers] */
     SaveChanges *changes; /* of all plans */
     int *first;       /* [nsavers] first unit it still takes */
+    bool *own;        /* [nlinears] of several ranks: what this one quantizes; NULL: all */
     char flow[65];    /* digest for a resume: SavePlan.flow */
     int unit;         /* present one */
     Profile *profile;
@@ -96,7 +98,8 @@ static Status plan_saver(SaveSink *s, int i, Error *err)
     DType T = arith_dtype(runner_arith(s->r), pipeline_model(s->p)->cfg.dtype);
     SavePlan *plan = &s->plan[i];
     *plan = s->o->plans[i];
-    plan->texts = pipeline_last_data(s->p) >= 0 ? s->o->calib->sha256 : NULL;
+    plan->texts = pipeline_last_data(s->p) < 0 ? NULL : s->o->texts ? s->o->texts : s->o->calib->sha256;
+    plan->dist = s->o->dist;
     plan->flow = s->flow;
     plan->overlay = runner_overlay(s->r);
     plan->arith = arith_name(runner_arith(s->r));
@@ -108,6 +111,52 @@ static Status plan_saver(SaveSink *s, int i, Error *err)
 static Status open_saver(SaveSink *s, int i, Error *err)
 {
     return s->o->savers[i]->ops->open(&s->saver[i], s->o->savers[i], &s->plan[i], s->o->resume, &s->first[i], err);
+}
+
+/* What quantizing a linear costs, in steps of whatever size: with second moments each input goes with each other one. */
+static uint64_t cost_of(const Pipeline *p, int64_t i)
+{
+    const Linear *l = &pipeline_model(p)->linears[i];
+    const int level = pipeline_work(p)->level[i];
+    if (level == 0)
+        return 0;
+    const uint64_t n = (uint64_t)l->out * (uint64_t)l->in;
+    return pipeline_levels(p)[level - 1].weight->prepare ? n * (uint64_t)l->in : n;
+}
+
+/* A layer ends when every rank has done its part, so each layer is divided for itself. */
+static Status deal_unit(SaveSink *s, const Unit *u, int begin, uint64_t *cost, int32_t *rank, Error *err)
+{
+    for (int32_t i = 0; i < u->count; i++)
+        cost[i] = cost_of(s->p, u->first + i);
+    RETURN_IF_ERROR(deal_out(cost, u->count, dist_size(s->o->dist), begin, rank, err));
+    for (int32_t i = 0; i < u->count; i++)
+        s->own[u->first + i] = rank[i] == dist_rank(s->o->dist);
+    return ST_OK;
+}
+
+static Status deal_linears(SaveSink *s, Error *err)
+{
+    const Model *m = pipeline_model(s->p);
+    if (dist_size(s->o->dist) == 1)
+        return ST_OK;
+    uint64_t *cost = mem_array((size_t)m->nlinears, sizeof *cost);
+    int32_t *rank = mem_array((size_t)m->nlinears, sizeof *rank);
+    s->own = mem_zarray((size_t)m->nlinears, sizeof *s->own);
+    Status st = cost && rank && s->own ? ST_OK : error_nomem(err, "the division of a layer's linears");
+    for (int i = 0; st == ST_OK && i < model_depth(m); i++)
+        st = deal_unit(s, &m->units[i], i, cost, rank, err);
+    free(cost);
+    free(rank);
+    return st;
+}
+
+/* Rank 0 looks at the target before any of them opens it. */
+static Status check_target(SaveSink *s, Error *err)
+{
+    if (dist_leads(s->o->dist))
+        RETURN_IF_ERROR(save_target_check(s->o->savers, s->plan, s->o->nsavers, s->o->resume, &s->out->there, err));
+    return dist_from_first(s->o->dist, &s->out->there, sizeof s->out->there, err);
 }
 
 static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wants, Error *err)
@@ -127,7 +176,9 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     RETURN_IF_ERROR(save_changes_new(&s->changes, pipeline_model(p), err));
     for (int i = 0; i < s->o->nsavers; i++)
         RETURN_IF_ERROR(plan_saver(s, i, err));
-    RETURN_IF_ERROR(save_target_check(s->o->savers, s->plan, s->o->nsavers, s->o->resume, &s->out->there, err));
+    RETURN_IF_ERROR(deal_linears(s, err));
+    wants->own = s->own;
+    RETURN_IF_ERROR(check_target(s, err));
     if (s->out->there) {
         wants->end = 0;
         return ST_OK;
@@ -156,9 +207,19 @@ static Status keep_float(SaveSink *s, int64_t linear, Error *err)
     return ST_OK;
 }
 
+static void count_linear(SaveSink *s, const UnitRun *u, int64_t i)
+{
+    const int64_t linear = u->first + i;
+    const QuantLevel *l = &pipeline_levels(s->p)[u->work->level[linear] - 1];
+    const bool bias = overlay_has_bias(runner_overlay(s->r), u->model, linear);
+    s->out->quantized++;
+    s->out->bytes_read += weight_bytes(&u->model->linears[linear]);
+    s->out->bytes_written += scheme_bytes(l->scheme, l->config,
+                                          &(SchemeLinear){&u->model->linears[linear], bias, u->work->peer, u->model->cfg.dtype});
+}
+
 static Status write_linear(SaveSink *s, UnitRun *u, int64_t i, Error *err)
 {
-    const Linear *lin = &u->model->linears[u->first + i];
     SaveLinear l;
     QWeight w;
     float *bias = NULL;
@@ -170,10 +231,6 @@ static Status write_linear(SaveSink *s, UnitRun *u, int64_t i, Error *err)
         if (u->unit >= s->first[k])
             st = s->o->savers[k]->ops->linear(s->saver[k], &l, err);
     profile_leave(s->profile, 0, was);
-    s->out->quantized++;
-    s->out->bytes_read += weight_bytes(lin);
-    s->out->bytes_written += scheme_bytes(l.scheme, l.config,
-                                          &(SchemeLinear){lin, bias != NULL, u->work->peer, u->model->cfg.dtype});
     free(bias);
     unit_done(u, &w);
     return st;
@@ -208,12 +265,40 @@ static Status write_debug(void *self, const SaveDebug *d, Error *err)
     return ST_OK;
 }
 
+/* Of the ranks that don't lead: what processors make rank 0 writes. */
+static Status leave_cache(void *self, const SaveCache *c, Error *err)
+{
+    (void)self;
+    (void)c;
+    (void)err;
+    return ST_OK;
+}
+
+static Status leave_tensor(void *self, const SaveValues *v, Error *err)
+{
+    (void)self;
+    (void)v;
+    (void)err;
+    return ST_OK;
+}
+
 static bool wants_debug(const SaveSink *s)
 {
     for (int i = 0; i < s->o->nsavers; i++)
         if (s->o->savers[i]->ops->debug)
             return true;
     return false;
+}
+
+static Status hand_over(SaveSink *s, UnitRun *u, Error *err)
+{
+    Gifts to = {.cache = leave_cache, .tensor = leave_tensor, .self = s};
+    if (dist_leads(s->o->dist))
+        to = (Gifts){.cache = write_cache, .tensor = write_tensor, .debug = wants_debug(s) ? write_debug : NULL, .self = s};
+    for (int i = 0; i < s->o->nsavers && dist_size(s->o->dist) > 1; i++)
+        if (u->unit >= s->first[i] && s->o->savers[i]->ops->layer_met)
+            RETURN_IF_ERROR(s->o->savers[i]->ops->layer_met(s->saver[i], u->unit, err));
+    return unit_gifts(u, &to, err);
 }
 
 static Status end_layer(const SaveSink *s, int unit, Error *err)
@@ -227,23 +312,31 @@ static Status end_layer(const SaveSink *s, int unit, Error *err)
     return st;
 }
 
+static Status write_linears(SaveSink *s, UnitRun *u, Error *err)
+{
+    for (int64_t i = 0; i < u->n; i++) {
+        RETURN_IF_ERROR(cancel_check(runner_cancel(s->r), err));
+        if (u->work->level[u->first + i] == 0) {
+            s->out->floats++;
+        } else if (unit_unseen(u, i)) {
+            RETURN_IF_ERROR(keep_float(s, u->first + i, err));
+        } else {
+            count_linear(s, u, i);
+            if (!s->own || s->own[u->first + i])
+                RETURN_IF_ERROR(write_linear(s, u, i, err));
+        }
+    }
+    return ST_OK;
+}
+
 static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
 {
     (void)flow;
     SaveSink *s = self;
     int64_t before = s->out->quantized;
     s->unit = u->unit;
-    for (int64_t i = 0; i < u->n; i++) {
-        RETURN_IF_ERROR(cancel_check(runner_cancel(s->r), err));
-        if (u->work->level[u->first + i] == 0)
-            s->out->floats++;
-        else if (unit_unseen(u, i))
-            RETURN_IF_ERROR(keep_float(s, u->first + i, err));
-        else
-            RETURN_IF_ERROR(write_linear(s, u, i, err));
-    }
-    const Gifts to = {.cache = write_cache, .tensor = write_tensor, .debug = wants_debug(s) ? write_debug : NULL, .self = s};
-    RETURN_IF_ERROR(unit_gifts(u, &to, err));
+    RETURN_IF_ERROR(write_linears(s, u, err));
+    RETURN_IF_ERROR(hand_over(s, u, err));
     RETURN_IF_ERROR(end_layer(s, u->unit, err));
     if (s->o->layer)
         s->o->layer(s->o->layer_ctx, u->unit, s->out->quantized - before, s->out->bytes_read, s->out->bytes_written);
@@ -267,7 +360,13 @@ static Status sink_found(void *self, int unit, void **data, size_t *n, Error *er
     for (int i = 0; i < s->o->nsavers && !*data; i++)
         if (s->o->savers[i]->ops->found)
             RETURN_IF_ERROR(s->o->savers[i]->ops->found(s->saver[i], unit, data, n, err));
-    return ST_OK;
+    uint64_t all = *data != NULL; /* of several ranks: either all of them take it or none */
+    Status st = dist_common(s->o->dist, &all, err);
+    if (!all || st != ST_OK) {
+        free(*data);
+        *data = NULL;
+    }
+    return st;
 }
 
 static Status finish_all(SaveSink *s, Error *err)
@@ -278,6 +377,8 @@ static Status finish_all(SaveSink *s, Error *err)
             RETURN_IF_ERROR(s->o->savers[i]->ops->ready(s->saver[i], err));
     for (int i = 0; i < s->o->nsavers; i++)
         RETURN_IF_ERROR(s->o->savers[i]->ops->finish(s->saver[i], err));
+    if (!dist_leads(s->o->dist))
+        return ST_OK;
     Status st = save_target_clean(s->o->savers, s->plan, s->o->nsavers, &removed, err);
     Str text = {0};
     names_text(&removed, &text);
@@ -340,6 +441,7 @@ void save_sink_free(SaveSink *s)
     free(s->saver);
     free(s->plan);
     free(s->first);
+    free(s->own);
     free(s);
 }
 
@@ -349,7 +451,7 @@ Status save_run(Pipeline *p, Runner *r, const SaveOptions *o, SaveResult *out, E
     RETURN_IF_ERROR(save_sink_new(&s, o, out, err));
     Sink sink = save_sink(s);
     Status st = pipeline_run(p, r, &(PipelineOptions){.calib = o->calib, .sinks = &sink, .nsinks = 1,
-                                                      .sdpa = pipeline_work(p)->peer}, err);
+                                                      .sdpa = pipeline_work(p)->peer, .dist = o->divided ? o->dist : NULL}, err);
     save_sink_free(s);
     return st;
 }

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include "dist/dist.h"
 #include "process/pipeline.h"
 #include "save/format.h"
 
@@ -12,6 +13,11 @@ typedef struct SaveOptions {
     const SavePlan *plans;      /* [nsavers] */
     int nsavers;
     const TokenSet *calib;      /* NULL when the work needs no texts */
+    /* Ranks that write one output: each takes a part of every layer's linears. divided: `calib` is this rank's part of the
+     * texts (pipeline_divides), else each has all of them. */
+    Dist *dist;                 /* NULL: one */
+    bool divided;
+    const char *texts;          /* digest of all texts; NULL: `calib` has all of them */
     bool resume;
     /* one finished layer: linears quantized, bytes read and written so far; job thread; may be NULL */
     void (*layer)(void *ctx, int layer, int64_t linears, uint64_t bytes_in, uint64_t bytes_out);

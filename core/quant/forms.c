@@ -269,6 +269,21 @@ static Status gather_moments(const LayerForms *l, HessianInput *in, int64_t *row
     return st;
 }
 
+static bool is_own(const LayerForms *l, int64_t i)
+{
+    return !l->opt->own || l->opt->own[l->first + i];
+}
+
+/* Whether one of the state's weights is made here. */
+static bool makes_weights(const FormState *s)
+{
+    const LayerForms *l = s->layer;
+    for (int64_t i = s->first; i < l->n; i++)
+        if (l->lin[i].s == s && is_own(l, i))
+            return true;
+    return false;
+}
+
 /* One Hessian at a time: the weights that need it are quantized while it is there. */
 static Status quantize_by_hessian(FormState *s, const float *x, const Stream *shape, int64_t width, Pool *pool,
                                   Error *err)
@@ -276,6 +291,9 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
     LayerForms *l = s->layer;
     HessianInput in = {.s = s, .x = x, .shape = shape, .width = width};
     int64_t rows = shape->start[shape->samples] - shape->start[0];
+    const bool makes = makes_weights(s);
+    if (!makes && dist_size(l->opt->dist) == 1)
+        return ST_OK;
     float *h = mem_aligned((size_t)(width * width), sizeof *h);
     Status st = !h ? error_nomem(err, "the second moments of a linear's input")
                 : dist_size(l->opt->dist) > 1 ? gather_moments(l, &in, &rows, pool, h, err)
@@ -283,12 +301,12 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
     void *shared = NULL;
     WeightTask t = task_of(s, width);
     t.rows = rows;
-    if (st == ST_OK)
+    if (st == ST_OK && makes)
         st = s->weight->prepare(&t, h, &shared, err);
     if (st == ST_DATA)
         error_prefix(err, st, "'%s': ", linear_of(l, s->first)->name);
     for (int64_t i = s->first; i < l->n && st == ST_OK; i++)
-        if (l->lin[i].s == s)
+        if (l->lin[i].s == s && is_own(l, i))
             st = quantize_weight(l, &l->lin[i], shared, err);
     s->weight->release(shared);
     free(h);

@@ -50,6 +50,9 @@ typedef struct FormsOptions {
      * of linears that a rank's samples may not reach (experts), but in a pass of FORM_WATCH without Hessians, which
      * layer_forms_gather follows. */
     struct Dist *dist;
+    /* [model.nlinears] Where no pass comes behind the calibration: weights that are going to be taken; methods with a Hessian
+     * make no others. NULL: all. */
+    const bool *own;
     FormRoom *room;        /* the caller's, begins zeroed, ends with form_room_free; NULL: each layer has its own */
 } FormsOptions;
 

@@ -178,42 +178,55 @@ Status debug_info_tensor(DebugInfo *d, const SaveDebug *v, Error *err)
 }
 
 /* Shares of codes that stand for 0 and that are the ends of the range; integers only. */
-static Status code_shares(DebugInfo *d, const char *name, const QWeight *w, Error *err)
+static void code_shares(const QWeight *w, DebugLinear *l)
 {
     int hi = w->dtype == QT_INT4 ? 7 : 127, lo = -hi - 1;
     int64_t n = w->out * w->in, zeros = 0, limits = 0;
     if ((w->dtype != QT_INT8 && w->dtype != QT_INT4) || n == 0)
-        return ST_OK;
+        return;
     for (int64_t i = 0; i < n; i++) {
         int q = (int8_t)w->code[i];
         zeros += q == 0;
         limits += q == hi || q == lo;
     }
-    char key[600];
-    snprintf(key, sizeof key, "%.500s.zeros", name);
-    RETURN_IF_ERROR(debug_info_number(d, "weight", key, (double)zeros / (double)n, err));
-    snprintf(key, sizeof key, "%.500s.limits", name);
-    return debug_info_number(d, "weight", key, (double)limits / (double)n, err);
+    l->has_codes = true;
+    l->zeros = (double)zeros / (double)n;
+    l->limits = (double)limits / (double)n;
 }
 
-Status debug_info_linear(DebugInfo *d, const Model *m, const SaveLinear *l, Error *err)
+DebugLinear debug_linear_of(const SaveLinear *l)
 {
-    const QWeight *w = l->weight;
-    const char *name = m->linears[l->linear].name;
+    DebugLinear out = {.linear = l->linear, .out = l->weight->out, .groups = l->weight->groups, .scale = l->weight->scale,
+                       .has_act = l->has_act, .act = l->has_act ? l->act : (QParam){0}};
+    code_shares(l->weight, &out);
+    return out;
+}
+
+static Status put_number(DebugInfo *d, const char *space, const char *name, const char *end, double value, Error *err)
+{
     char key[600];
-    if (w->scale) {
+    snprintf(key, sizeof key, "%.500s.%s", name, end);
+    return debug_info_number(d, space, key, value, err);
+}
+
+Status debug_info_linear(DebugInfo *d, const Model *m, const DebugLinear *l, Error *err)
+{
+    const char *name = m->linears[l->linear].name;
+    if (l->scale) {
+        char key[600];
         snprintf(key, sizeof key, "%.500s.scale", name);
-        const SaveDebug v = {.space = "weight", .key = key, .ndim = 2, .shape = {w->out, w->groups}, .dtype = DT_F32,
-                             .values = w->scale};
+        const SaveDebug v = {.space = "weight", .key = key, .ndim = 2, .shape = {l->out, l->groups}, .dtype = DT_F32,
+                             .values = l->scale};
         RETURN_IF_ERROR(debug_info_tensor(d, &v, err));
     }
-    RETURN_IF_ERROR(code_shares(d, name, w, err));
+    if (l->has_codes) {
+        RETURN_IF_ERROR(put_number(d, "weight", name, "zeros", l->zeros, err));
+        RETURN_IF_ERROR(put_number(d, "weight", name, "limits", l->limits, err));
+    }
     if (!l->has_act)
         return ST_OK;
-    snprintf(key, sizeof key, "%.500s.scale", name);
-    RETURN_IF_ERROR(debug_info_number(d, "activation", key, (double)l->act.scale, err));
-    snprintf(key, sizeof key, "%.500s.offset", name);
-    return debug_info_number(d, "activation", key, (double)l->act.offset, err);
+    RETURN_IF_ERROR(put_number(d, "activation", name, "scale", (double)l->act.scale, err));
+    return put_number(d, "activation", name, "offset", (double)l->act.offset, err);
 }
 
 /* What the tensors are called in the file: of each the number within its namespace, or the first entry that has it. */

@@ -14,9 +14,18 @@ void debug_info_free(DebugInfo *d);
 /* A later value of the same namespace and key replaces the earlier one. Everything is copied. */
 Status debug_info_number(DebugInfo *d, const char *space, const char *key, double value, Error *err);
 Status debug_info_text(DebugInfo *d, const char *space, const char *key, const char *value, Error *err);
-/* What is known of a quantized linear when it is handed to the savers: "weight" NAME.scale (tensor), NAME.zeros and
- * NAME.limits (shares of codes that are 0 and that are the least or greatest), "activation" NAME.scale, NAME.offset. */
-Status debug_info_linear(DebugInfo *d, const Model *m, const SaveLinear *l, Error *err);
+/* What is told of a quantized linear. */
+typedef struct DebugLinear {
+    int64_t linear;
+    int64_t out, groups;
+    const float *scale;      /* [out][groups], borrowed; NULL: the weight has none */
+    bool has_codes, has_act;
+    double zeros, limits;    /* shares of codes that are 0, and that are the least or the greatest */
+    QParam act;
+} DebugLinear;
+DebugLinear debug_linear_of(const SaveLinear *l);
+/* "weight" NAME.scale (tensor), NAME.zeros and NAME.limits, "activation" NAME.scale, NAME.offset. */
+Status debug_info_linear(DebugInfo *d, const Model *m, const DebugLinear *l, Error *err);
 /* What a processor found. */
 Status debug_info_tensor(DebugInfo *d, const SaveDebug *v, Error *err);
 /* Both files: the tensors into `path`, replaced as a whole, the document into *json. peer: with the peer's keys, which are

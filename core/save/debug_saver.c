@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "dist/dist.h"
 #include "io/file.h"
 #include "save/debug_info.h"
 #include "save/manifest.h"
@@ -19,6 +20,7 @@
 typedef struct DebugSaver {
     const SavePlan *plan;
     DebugInfo *info;
+    Pack mine;             /* of several ranks: this one's linears of the layer */
     Store store;
     bool is_ready, finished;
 } DebugSaver;
@@ -52,6 +54,7 @@ static void debug_close(void *self, bool keep)
     /* a part of them serves nobody; but where the others are in place and these are not, that stays to be seen */
     store_close(&d->store, keep && d->is_ready && !d->finished);
     debug_info_free(d->info);
+    pack_fini(&d->mine);
     free(d);
 }
 
@@ -68,7 +71,7 @@ static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan,
     d->plan = plan;
     d->store = STORE_CLOSED;
     Status st = debug_info_new(&d->info, err);
-    if (st == ST_OK)
+    if (st == ST_OK && dist_leads(plan->dist)) /* which alone writes */
         st = store_open(&d->store, plan->dir, TYPE, plan->model->path, err);
     if (st != ST_OK) {
         debug_close(d, false);
@@ -78,20 +81,101 @@ static Status debug_open(void **self, const SaveFormat *f, const SavePlan *plan,
     return ST_OK;
 }
 
+/* ---- linears, of all ranks in their order ---- */
+
+static void pack_linear(Pack *p, const DebugLinear *l)
+{
+    pack_put(p, l, sizeof *l); /* of its scale: whether there is one */
+    if (l->scale)
+        pack_put(p, l->scale, (size_t)(l->out * l->groups) * sizeof *l->scale);
+}
+
 static Status debug_linear(void *self, const SaveLinear *l, Error *err)
 {
     DebugSaver *d = self;
     if (d->plan->peer) /* which records nothing of linears */
         return ST_OK;
-    return debug_info_linear(d->info, d->plan->model, l, err);
+    const DebugLinear of = debug_linear_of(l);
+    if (dist_size(d->plan->dist) == 1)
+        return debug_info_linear(d->info, d->plan->model, &of, err);
+    pack_linear(&d->mine, &of);
+    return ST_OK;
 }
 
+static Status tell_float(DebugSaver *d, int64_t linear, Error *err)
+{
+    return debug_info_text(d->info, "float", d->plan->model->linears[linear].name, "no token reached it", err);
+}
+
+/* Every rank knows of it. */
 static Status debug_keep_float(void *self, int64_t linear, Error *err)
 {
     DebugSaver *d = self;
-    if (d->plan->peer)
+    if (d->plan->peer || !dist_leads(d->plan->dist))
         return ST_OK;
-    return debug_info_text(d->info, "float", d->plan->model->linears[linear].name, "no token reached it", err);
+    if (dist_size(d->plan->dist) == 1)
+        return tell_float(d, linear, err);
+    pack_linear(&d->mine, &(DebugLinear){.linear = linear, .out = -1});
+    return ST_OK;
+}
+
+/* The next one that a rank packed; false: none is left. */
+static bool next_linear(const Unpack *from, DebugLinear *l)
+{
+    Unpack in = *from;
+    unpack_get(&in, l, sizeof *l);
+    return from->at != from->end && !in.bad;
+}
+
+static Status take_linear(DebugSaver *d, Unpack *in, Error *err)
+{
+    DebugLinear l;
+    unpack_get(in, &l, sizeof l);
+    if (l.out < 0)
+        return tell_float(d, l.linear, err);
+    float *scale = l.scale ? unpack_array(in, l.out * l.groups, sizeof *scale) : NULL;
+    if (in->bad)
+        return error_nomem(err, "debug info");
+    l.scale = scale;
+    const Status st = debug_info_linear(d->info, d->plan->model, &l, err);
+    free(scale);
+    return st;
+}
+
+static Status take_linears(DebugSaver *d, const Pack *all, int n, Error *err)
+{
+    Unpack *in = mem_array((size_t)n, sizeof *in);
+    Status st = in ? ST_OK : error_nomem(err, "debug info");
+    for (int r = 0; st == ST_OK && r < n; r++)
+        in[r] = unpack_of(&all[r]);
+    for (int first = 0; st == ST_OK && first >= 0;) {
+        int64_t least = INT64_MAX;
+        DebugLinear l;
+        first = -1;
+        for (int r = 0; r < n; r++)
+            if (next_linear(&in[r], &l) && l.linear < least) {
+                least = l.linear;
+                first = r;
+            }
+        if (first >= 0)
+            st = take_linear(d, &in[first], err);
+    }
+    free(in);
+    return st;
+}
+
+static Status debug_layer_met(void *self, int layer, Error *err)
+{
+    (void)layer;
+    DebugSaver *d = self;
+    const int n = dist_size(d->plan->dist);
+    Pack *all;
+    Status st = dist_gather(d->plan->dist, &d->mine, &all, err);
+    pack_fini(&d->mine);
+    if (st == ST_OK && all)
+        st = take_linears(d, all, n, err);
+    dist_packs_free(all, n);
+    return st;
 }
 
 static Status debug_cache(void *self, const SaveCache *c, Error *err)
@@ -162,7 +246,7 @@ static Status put_files(DebugSaver *d, Error *err)
 static Status debug_ready(void *self, Error *err)
 {
     DebugSaver *d = self;
-    if (d->is_ready)
+    if (d->is_ready || !dist_leads(d->plan->dist))
         return ST_OK;
     RETURN_IF_ERROR(put_files(d, err));
     RETURN_IF_ERROR(put_manifest(d, err));
@@ -173,6 +257,8 @@ static Status debug_ready(void *self, Error *err)
 static Status debug_finish(void *self, Error *err)
 {
     DebugSaver *d = self;
+    if (!dist_leads(d->plan->dist))
+        return ST_OK;
     if (!d->is_ready)
         RETURN_IF_ERROR(debug_ready(d, err));
     RETURN_IF_ERROR(store_install(&d->store, err));
@@ -188,6 +274,7 @@ static const SaverOps ops = {
     .keep_float = debug_keep_float,
     .cache = debug_cache,
     .debug = debug_debug,
+    .layer_met = debug_layer_met,
     .layer_done = debug_layer_done,
     .ready = debug_ready,
     .finish = debug_finish,

@@ -28,7 +28,11 @@ typedef struct SaverOps {
      * the caller's, NULL: nothing). Both NULL: it keeps nothing. */
     Status (*keep)(void *self, int layer, const void *data, size_t n, Error *err);
     Status (*found)(void *self, int layer, void **data, size_t *n, Error *err);
-    Status (*layer_done)(void *self, int layer, Error *err);     /* synced: a resumed run starts after it */
+    /* Of several ranks, behind the layer's linears and before what processors give: what each of them is to know of the others'
+     * linears. NULL: nothing. */
+    Status (*layer_met)(void *self, int layer, Error *err);
+    /* Synced, on all ranks: a resumed run starts after it. */
+    Status (*layer_done)(void *self, int layer, Error *err);
     /* What is in the target of an earlier run; NULL: the saver keeps nothing for a resume. */
     Status (*stopped)(const SaveFormat *f, const SavePlan *plan, SaveStopped *out, Error *err);
     /* Rest of the model, description, index, side files: everything is whole, and on the disk, before the target is

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "dist/dist.h"
 #include "io/file.h"
 #include "io/json.h"
 #include "model/check.h"
@@ -348,7 +349,7 @@ Status saveout_check_names(const SaveOut *s, Error *err)
 static Status check_outside(const SaveOut *s, Error *err)
 {
     for (size_t i = 0; i < s->walk.n; i++)
-        if (s->walk.items[i].layer < 0 && s->walk.items[i].kind == SI_TENSOR)
+        if (s->walk.items[i].layer < 0 && s->walk.items[i].kind == SI_TENSOR && saveout_copies(s, i))
             RETURN_IF_ERROR(save_copy_sound(s->plan, &s->walk.items[i], false, NULL, NULL, err));
     return ST_OK;
 }
@@ -383,12 +384,16 @@ static Status open_parts(SaveOut *s, bool *resume, Error *err)
     const SavePlan *plan = s->plan;
     s->forced = plan->force;
     RETURN_IF_ERROR(index_items(s, err));
-    RETURN_IF_ERROR(save_digests(s, err));
+    RETURN_IF_ERROR(saveout_deal(s, err));
     if (!*resume)
         RETURN_IF_ERROR(check_outside(s, err));
-    RETURN_IF_ERROR(store_open(&s->store, plan->dir, s->format->type, plan->model->path, err));
-    RETURN_IF_ERROR(saveout_check_names(s, err));
-    return open_store(s, resume, err);
+    if (dist_leads(plan->dist)) {
+        RETURN_IF_ERROR(save_digests(s, err));
+        RETURN_IF_ERROR(store_open(&s->store, plan->dir, s->format->type, plan->model->path, err));
+        RETURN_IF_ERROR(saveout_check_names(s, err));
+        RETURN_IF_ERROR(open_store(s, resume, err));
+    }
+    return dist_size(plan->dist) > 1 ? saveout_join(s, resume, err) : ST_OK;
 }
 
 static void out_close(void *self, bool keep)
@@ -403,6 +408,7 @@ static void out_close(void *self, bool keep)
     free(s->tensor_of);
     map_free(&s->made);
     free(s->given);
+    free(s->rank_of);
     free(s->packed);
     free(s->buf);
     free(s);
@@ -562,12 +568,12 @@ static Status out_cache(void *self, const SaveCache *c, Error *err)
     return error_set(err, ST_INTERNAL, "layer %d: no quantized keys and values were planned", c->layer);
 }
 
-/* Float tensors of the layer, or (-1) of what is outside. */
+/* Float tensors of the layer, or (-1) of what is outside: those that this rank has to copy. */
 static Status copy_floats(SaveOut *s, int layer, Error *err)
 {
     for (size_t i = 0; i < s->walk.n; i++) {
         const SaveItem *it = &s->walk.items[i];
-        if (it->layer != layer || it->kind == SI_CACHE || it->kind == SI_MADE)
+        if (it->layer != layer || it->kind == SI_CACHE || it->kind == SI_MADE || !saveout_copies(s, i))
             continue;
         Place p = {s, &s->layout.t[s->tensor_of[i]]};
         if (it->kind == SI_TENSOR || save_is_added(it)) {
@@ -577,16 +583,26 @@ static Status copy_floats(SaveOut *s, int layer, Error *err)
             p.t++;
             if (save_has_bias(s->plan, it->linear))
                 RETURN_IF_ERROR(save_copy_sound(s->plan, it, true, put_place, &p, err));
-        } else if (!(s->state[it->linear] & SAVE_WRITTEN)) {
-            return error_set(err, ST_INTERNAL, "'%s' was not handed over", it->name);
         }
+    }
+    return ST_OK;
+}
+
+static Status check_written(const SaveOut *s, int layer, Error *err)
+{
+    for (size_t i = 0; i < s->walk.n; i++) {
+        const SaveItem *it = &s->walk.items[i];
+        if (it->layer == layer && it->kind == SI_LINEAR && s->plan->level[it->linear] > 0
+            && !(s->state[it->linear] & SAVE_WRITTEN))
+            return error_set(err, ST_INTERNAL, "'%s' was not handed over", it->name);
     }
     return ST_OK;
 }
 
 static Status out_keep(void *self, int layer, const void *data, size_t n, Error *err)
 {
-    return store_keep(&((SaveOut *)self)->store, layer, data, n, err);
+    SaveOut *s = self;
+    return dist_leads(s->plan->dist) ? store_keep(&s->store, layer, data, n, err) : ST_OK;
 }
 
 static Status out_found(void *self, int layer, void **data, size_t *n, Error *err)
@@ -607,16 +623,8 @@ static void put_flags(const SaveOut *s, int layer, const char *key, int flag, St
     str_putc(out, ']');
 }
 
-static Status out_layer_done(void *self, int layer, Error *err)
+static Status record_layer(SaveOut *s, int layer, Error *err)
 {
-    SaveOut *s = self;
-    if (layer < s->layers_done)
-        return ST_OK;
-    if (layer != s->layers_done || layer >= model_depth(s->plan->model))
-        return error_set(err, ST_INTERNAL, "layer %d ended where layer %d was expected", layer, s->layers_done);
-    RETURN_IF_ERROR(save_check_given(s, layer, err));
-    RETURN_IF_ERROR(copy_floats(s, layer, err));
-    RETURN_IF_ERROR(store_sync(&s->store, err));
     Str rec = {0};
     str_printf(&rec, "{\"layer\":%d", layer);
     put_flags(s, layer, "float", SAVE_KEPT_FLOAT, &rec);
@@ -624,9 +632,28 @@ static Status out_layer_done(void *self, int layer, Error *err)
     str_putc(&rec, '}');
     Status st = rec.oom ? error_nomem(err, "the progress record") : journal_append(s->journal, rec.s, true, err);
     str_free(&rec);
-    if (st == ST_OK)
-        s->layers_done++;
     return st;
+}
+
+static Status out_layer_done(void *self, int layer, Error *err)
+{
+    SaveOut *s = self;
+    const bool leads = dist_leads(s->plan->dist);
+    if (layer < s->layers_done)
+        return ST_OK;
+    if (layer != s->layers_done || layer >= model_depth(s->plan->model))
+        return error_set(err, ST_INTERNAL, "layer %d ended where layer %d was expected", layer, s->layers_done);
+    if (leads)
+        RETURN_IF_ERROR(save_check_given(s, layer, err));
+    RETURN_IF_ERROR(copy_floats(s, layer, err));
+    RETURN_IF_ERROR(store_sync(&s->store, err));
+    if (dist_size(s->plan->dist) > 1)
+        RETURN_IF_ERROR(saveout_gather(s, layer, err));
+    RETURN_IF_ERROR(check_written(s, layer, err));
+    if (leads)
+        RETURN_IF_ERROR(record_layer(s, layer, err));
+    s->layers_done++;
+    return ST_OK;
 }
 
 Status saveout_seal(SaveOut *s, Error *err)
@@ -652,6 +679,12 @@ static Status make_ready(SaveOut *s, Error *err)
         RETURN_IF_ERROR(copy_floats(s, -1, err));
         RETURN_IF_ERROR(store_sync(&s->store, err));
     }
+    RETURN_IF_ERROR(dist_meet(s->plan->dist, err));
+    if (!dist_leads(s->plan->dist)) {
+        s->is_ready = true; /* as far as this rank goes */
+        return ST_OK;
+    }
+    store_drop_fd(&s->store); /* what others wrote is seen by who opens it behind them */
     if (s->changed)
         RETURN_IF_ERROR(saveout_repack(s, err));
     return saveout_seal(s, err);
@@ -672,7 +705,7 @@ static Status out_finish(void *self, Error *err)
 {
     SaveOut *s = self;
     RETURN_IF_ERROR(out_ready(s, err));
-    return s->finished ? ST_OK : saveout_install(s, err);
+    return s->finished || !dist_leads(s->plan->dist) ? ST_OK : saveout_install(s, err);
 }
 
 const SaverOps saveout_ops = {

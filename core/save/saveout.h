@@ -28,6 +28,7 @@ struct SaveOut {
     bool changed;         /* layout no longer fits what was handed over */
     Store store;
     Journal *journal;
+    int32_t *rank_of;     /* [walk.n] of several ranks, the one that copies the item (saveout_ranks.c) */
     uint8_t *packed;      /* [files] repacked already; NULL before the repack */
     int layers_done;
     bool forced;          /* what lies in the target may be replaced */
@@ -37,6 +38,19 @@ struct SaveOut {
     void *buf;
     size_t buf_cap;
 };
+
+/* ---- saveout_ranks.c: several ranks that write one output (SavePlan.dist) ----
+ * Rank 0 makes the target, its folder and every file, has the lock and the one journal, and writes what isn't a weight or a
+ * float tensor; then it makes everything ready and installs it. The others write at the places of the same layout, which each
+ * of them works out, into the files that rank 0 made. A layer ends when all of them have synced what they wrote. */
+
+/* Who copies what of the float tensors. */
+Status saveout_deal(SaveOut *s, Error *err);
+bool saveout_copies(const SaveOut *s, size_t item);
+/* Behind rank 0's opening: the others learn what it found and open the same folder. *resume: rank 0's. */
+Status saveout_join(SaveOut *s, bool *resume, Error *err);
+/* Behind a layer that each has synced: all learn what became of the others' linears. */
+Status saveout_gather(SaveOut *s, int layer, Error *err);
 
 /* ---- saveout_made.c: what the model that is written has beside the checkpoint's tensors ---- */
 

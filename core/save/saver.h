@@ -84,6 +84,8 @@ typedef struct SavePlan {
     const SaveExtra *extra;    /* NULL: none */
     bool force;                /* what lies in the target may be replaced */
     const char *force_word;    /* how a person asks for that: "!"; NULL: "--force" */
+    struct Dist *dist;         /* ranks that write one output: each quantizes and copies a part, rank 0 has the journal, what is
+                                * no weight, and the target (saveout.h). NULL: one */
     int steps;                 /* a run is counted in so many MiB written; 0: in the model's layers */
     void (*warn)(void *ctx, const char *text); /* one line; may be NULL */
     void *warn_ctx;

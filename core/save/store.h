@@ -39,6 +39,10 @@ void store_temp_name(const char *type, char *out, size_t size);
 Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err);
 /* Room for every file, headers included. The disk is asked for all of it now. resume: they are there already. */
 Status store_create(Store *s, const SaveLayout *l, bool resume, Error *err);
+/* Several processes write into the same files: the one that opened the store leaves a mark of n bytes in its folder, by which
+ * the others know that folder. ST_IO: it is not there. They make, rename and remove nothing, and have no list. */
+Status store_mark(const Store *s, const void *mark, size_t n, Error *err);
+Status store_join(Store *s, const char *dir, const char *type, const SaveLayout *l, const void *mark, size_t n, Error *err);
 /* Whether a resumed run finds the files that it left; packed (may be NULL) tells those that were repacked. */
 Status store_check(const Store *s, const SaveLayout *l, const uint8_t *packed, Error *err);
 /* Bytes [at, at+n) of tensor t. */

@@ -15,10 +15,11 @@
 /* The list of a run's files, and their way into the target. */
 
 enum { READY_MAX = 64 << 20 };
+#define MARK "ranks" /* store_mark */
 
 bool store_owns(const char *name)
 {
-    static const char *const begins[] = {"part-", "out-", "doc-", "kept-", STORE_READY};
+    static const char *const begins[] = {"part-", "out-", "doc-", "kept-", MARK, STORE_READY};
     for (size_t i = 0; i < sizeof begins / sizeof *begins; i++)
         if (strncmp(name, begins[i], strlen(begins[i])) == 0)
             return true;
@@ -173,6 +174,59 @@ Status store_put(Store *s, const char *to, const void *data, size_t n, const Sto
     return ST_OK;
 }
 
+/* ---- several processes ---- */
+
+Status store_mark(const Store *s, const void *mark, size_t n, Error *err)
+{
+    return write_new(s, MARK, mark, n, NULL, err);
+}
+
+/* Whether the folder has this mark. A file system of several machines may tell only after a while. */
+static bool is_marked(const Store *s, const void *mark, size_t n)
+{
+    unsigned char found[64];
+    int fd = openat(s->temp_at, MARK, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    const bool same = n <= sizeof found && read_all(fd, (char *)found, n) == n && memcmp(found, mark, n) == 0;
+    close(fd);
+    return same;
+}
+
+static bool find_marked(Store *s, const char *name, const void *mark, size_t n)
+{
+    s->at = open(s->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    s->temp_at = s->at < 0 ? -1 : openat(s->at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (s->temp_at >= 0 && is_marked(s, mark, n))
+        return true;
+    if (s->temp_at >= 0)
+        close(s->temp_at);
+    if (s->at >= 0)
+        close(s->at);
+    s->at = s->temp_at = -1;
+    return false;
+}
+
+Status store_join(Store *s, const char *dir, const char *type, const SaveLayout *l, const void *mark, size_t n, Error *err)
+{
+    enum { TRIES = 30, PAUSE_NS = 100000000 };
+    char name[128];
+    *s = STORE_CLOSED;
+    store_temp_name(type, name, sizeof name);
+    s->dir = strdup(dir);
+    s->type = strdup(type);
+    s->temp = path_join(dir, name);
+    if (!s->dir || !s->type || !s->temp)
+        return error_nomem(err, "a path");
+    for (int k = 0; !find_marked(s, name, mark, n); k++) {
+        if (k == TRIES)
+            return error_set(err, ST_IO, "does not see '%s' as rank 0 made it: it has to be on a file system that all ranks share",
+                             dir);
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
+    }
+    return store_create(s, l, true, err);
+}
+
 /* ---- ready ---- */
 
 Status store_make_ready(Store *s, Error *err)
@@ -272,10 +326,11 @@ static Status move_one(const Store *s, const StoreFile *f, Error *err)
 
 Status store_nothing_replaced(const Store *s, Status st, Error *err)
 {
-    if (!err || (st != ST_IO && st != ST_NOMEM))
+    static const char end[] = ": --resume goes on";
+    if (!err || (st != ST_IO && st != ST_NOMEM) || strstr(err->text, end)) /* another rank may have said so */
         return st; /* bad data is bad again */
     Error why = *err;
-    return error_set(err, st, "%s; nothing in '%s' was replaced: --resume goes on", why.text, s->dir);
+    return error_set(err, st, "%s; nothing in '%s' was replaced%s", why.text, s->dir, end);
 }
 
 Status store_install(Store *s, Error *err)

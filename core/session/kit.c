@@ -463,8 +463,7 @@ static Status ensure_base(Kit *k, const Job *j, Error *err)
     return st;
 }
 
-/* Whether all ranks are about to do the same, before one of them waits for another. */
-static Status meet(const Kit *k, const Job *j, Error *err)
+Status kit_meet(const Kit *k, const Job *j, Error *err)
 {
     Dist *d = j->opt.dist;
     RETURN_IF_ERROR(dist_same(d, "model", j->model->fingerprint, strlen(j->model->fingerprint), err));
@@ -523,7 +522,7 @@ static Status analyze(Kit *k, Job *j, Error *err)
     RETURN_IF_ERROR(take_found(k, j, err));
     RETURN_IF_ERROR(ensure_base(k, j, err));
     p->overlay = k->base ? pipeline_overlay(k->base) : NULL;
-    RETURN_IF_ERROR(meet(k, j, err));
+    RETURN_IF_ERROR(kit_meet(k, j, err));
     tell_division(k, j);
     Status st = pass_divide(&d, p, j->opt.dist, err);
     if (st == ST_OK)
@@ -625,12 +624,17 @@ void kit_warn(void *ctx, const char *text)
     post_log(k->queue, k->job, 1, text);
 }
 
+bool kit_divides(const Job *j, const Pipeline *p, const TokenSet *texts)
+{
+    const int size = dist_size(j->opt.dist);
+    return size > 1 && pipeline_divides(p) && share_all_have(texts, size);
+}
+
 /* Whether ranks divide the texts of this measurement; then k has this rank's shares. */
 static Status divide_texts(Kit *k, const Job *j, const Pipeline *p, bool *divided, Error *err)
 {
     Dist *d = j->opt.dist;
-    *divided = dist_size(d) > 1 && pipeline_divides(p) && !j->opt.cache_dir && share_all_have(k->calib, dist_size(d)) &&
-               share_all_have(k->eval, dist_size(d));
+    *divided = !j->opt.cache_dir && kit_divides(j, p, k->calib) && kit_divides(j, p, k->eval);
     if (dist_size(d) == 1 || *divided == (k->calib_share.dist != NULL))
         return ST_OK;
     drop_lab(k);
@@ -668,7 +672,7 @@ static Status measure_divided(Kit *k, Job *j, Pipeline *p, Error *err)
 {
     Dist *d = j->opt.dist;
     bool divided;
-    RETURN_IF_ERROR(meet(k, j, err));
+    RETURN_IF_ERROR(kit_meet(k, j, err));
     RETURN_IF_ERROR(divide_texts(k, j, p, &divided, err));
     if (dist_size(d) == 1 || divided)
         return measure_work(k, j, p, err);

@@ -67,6 +67,10 @@ Status kit_priors(Kit *k, const Job *j, Pipeline *p, Error *err);
 Status kit_runner(Kit *k, const Job *j, const Overlay *overlay, const JobMemory *m, Error *err);
 /* The runner doesn't outlive the changes that it shows. */
 void kit_end_pipeline(Kit *k, Pipeline *p);
+/* Of several ranks: whether all of them are about to do the same, before one waits for another. */
+Status kit_meet(const Kit *k, const Job *j, Error *err);
+/* Whether they divide these texts. */
+bool kit_divides(const Job *j, const Pipeline *p, const TokenSet *texts);
 /* The effect of the job's levels, into j->effect and j->blocks. */
 Status kit_measure(Kit *k, Job *j, Error *err);
 

@@ -45,11 +45,11 @@ static Status complete(Kit *k, const SaveResult *run, int64_t t0, Error *err)
     snprintf(d->save_path, sizeof d->save_path, "%s", q->dir);
     Phase was = profile_enter(k->profile, 0, PHASE_SAVE);
     /* what its processors changed is known to a run only, and none was made */
-    bool unknown = run->there && q->nsavers && q->plan[0].overlay;
-    if (q->verify && unknown)
+    bool unknown = run->there && q->nsavers && q->plan[0].overlay, verify = q->verify && dist_leads(k->job->opt.dist);
+    if (verify && unknown)
         kit_warn(k, "--verify compares nothing: the output was there already, and what the recipe's processors changed in the "
                          "model is found by a run alone; 'slimscope check' reads it");
-    Status st = q->verify && !unknown ? verify_written(k, d, err) : ST_OK;
+    Status st = verify && !unknown ? verify_written(k, d, err) : ST_OK;
     profile_leave(k->profile, 0, was);
     if (st != ST_OK) {
         quantize_done_free(d);
@@ -67,11 +67,14 @@ static Status complete(Kit *k, const SaveResult *run, int64_t t0, Error *err)
 /* Layouts, descriptions and copy buffers of the savers, whatever the model. */
 enum { QUANTIZE_BESIDE = 8 << 20 };
 
-static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult *run, Error *err)
+/* share: of the texts, where ranks divide them. */
+static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, const Share *share, SaveResult *run, Error *err)
 {
+    const bool divided = share->dist != NULL;
     const SaveOptions o = {.savers = q->saver, .plans = q->plan, .nsavers = q->nsavers,
-                           .calib = q->needs_data ? k->calib : NULL, .resume = q->resume, .layer = quantize_layer,
-                           .layer_ctx = k};
+                           .calib = !q->needs_data ? NULL : divided ? &share->mine : k->calib, .dist = k->job->opt.dist,
+                           .divided = divided, .texts = q->needs_data ? k->calib->sha256 : NULL, .resume = q->resume,
+                           .layer = quantize_layer, .layer_ctx = k};
     const JobMemory m = {.held = QUANTIZE_BESIDE, .runner = save_estimate(p, &o, pool_threads(k->pool), k->job->opt.arith),
                          .states = k->lab ? effectlab_states(k->lab) : 0};
     RETURN_IF_ERROR(kit_runner(k, k->job, pipeline_overlay(p), &m, err));
@@ -86,6 +89,25 @@ static Status write_files(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult 
         kit_warn(k, text);
     }
     return ST_OK;
+}
+
+/* Over several ranks: their texts, where these can be divided; what is quantized and written always is. */
+static Status write_divided(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResult *run, Error *err)
+{
+    Job *j = k->job;
+    Share share = {0};
+    RETURN_IF_ERROR(kit_meet(k, j, err));
+    RETURN_IF_ERROR(dist_same(j->opt.dist, "recipe", q->text, q->len, err));
+    const bool many = dist_size(j->opt.dist) > 1 && q->needs_data, divided = many && kit_divides(j, p, k->calib);
+    if (many && !divided)
+        post_log(k->queue, j, 0, "the calibration is not divided over ranks (processors that look at texts, routed experts with "
+                                 "static ranges, or fewer texts than ranks): each runs all texts; what is quantized and "
+                                 "written is divided");
+    Status st = divided ? share_init(&share, j->opt.dist, k->calib, err) : ST_OK;
+    if (st == ST_OK)
+        st = write_files(k, q, p, &share, run, err);
+    share_fini(&share);
+    return st;
 }
 
 Status kit_quantize(Kit *k, Job *j, Error *err)
@@ -107,7 +129,7 @@ Status kit_quantize(Kit *k, Job *j, Error *err)
     SaveResult run = {0};
     Status st = kit_priors(k, j, p, err);
     if (st == ST_OK)
-        st = write_files(k, q, p, &run, err);
+        st = write_divided(k, q, p, &run, err);
     if (st == ST_OK)
         st = complete(k, &run, t0, err);
     kit_end_pipeline(k, p);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dist/dist.h"
 #include "io/file.h"
 #include "process/dynamic_cache.h"
 #include "process/pipeline.h"
@@ -338,7 +339,7 @@ Status session_quantize(Session *s, const QuantizeOptions *o, Error *err)
     RETURN_IF_ERROR(start_quantization(s, o, &j, err));
     const QuantizeJob *q = &j->quantize;
     bool done; /* the run tells, which has the texts: it knows all that decides the bytes, and what it goes on with */
-    Status st = q->resume ? ST_OK : save_target_check(q->saver, q->plan, q->nsavers, false, &done, err);
+    Status st = q->resume || !dist_leads(s->opt.dist) ? ST_OK : save_target_check(q->saver, q->plan, q->nsavers, false, &done, err);
     if (st != ST_OK) {
         job_free(j);
         return st;

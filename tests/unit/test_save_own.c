@@ -534,7 +534,8 @@ static void test_debug_info(void **state)
         SaveLinear l;
         QWeight w;
         savefeed_linear(&x.f, i, &l, &w);
-        ok(debug_info_linear(d, x.f.m, &l, &err), &err);
+        const DebugLinear of = debug_linear_of(&l);
+        ok(debug_info_linear(d, x.f.m, &of, &err), &err);
         savefeed_drop(&l, &w);
     }
     ok(debug_info_text(d, "run", "name", "a\n\xc3\xa9", &err), &err);
