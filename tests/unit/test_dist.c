@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "dist/deal.h"
 #include "dist/dist.h"
 #include "run/rowplan.h"
 #include "run/share.h"
@@ -297,6 +298,48 @@ static void shares_end_where_bands_do(void **state)
     }
 }
 
+/* ---- work dealt out ---- */
+
+static uint64_t most_of(const uint64_t *cost, const int32_t *rank, int n, int size)
+{
+    uint64_t has[MOST] = {0}, most = 0;
+    for (int i = 0; i < n; i++) {
+        assert_in_range(rank[i], 0, size - 1);
+        has[rank[i]] += cost[i];
+        most = has[rank[i]] > most ? has[rank[i]] : most;
+    }
+    return most;
+}
+
+static void work_is_dealt_evenly_and_always_alike(void **state)
+{
+    (void)state;
+    /* q, k, v, o, gate, up, down of a layer with few key heads */
+    static const uint64_t layer[] = {16, 4, 4, 16, 44, 44, 44};
+    static const int32_t two[] = {1, 1, 1, 1, 0, 1, 0}, three[] = {0, 2, 2, 1, 0, 1, 2};
+    int32_t rank[7];
+    uint64_t experts[192], sum = 0;
+    int32_t of[192];
+    assert_int_equal(deal_out(layer, 7, 2, 0, rank, NULL), ST_OK);
+    assert_memory_equal(rank, two, sizeof rank);
+    assert_int_equal(most_of(layer, rank, 7, 2), 88);
+    assert_int_equal(deal_out(layer, 7, 3, 0, rank, NULL), ST_OK);
+    assert_memory_equal(rank, three, sizeof rank);
+    for (int i = 0; i < 192; i++)
+        sum += experts[i] = 1 + (uint64_t)(i * 37 % 11);
+    for (int size = 1; size <= MOST; size++)
+        for (int begin = 0; begin < size; begin++) {
+            assert_int_equal(deal_out(experts, 192, size, begin, of, NULL), ST_OK);
+            assert_true(most_of(experts, of, 192, size) * (uint64_t)size <= sum + 11 * (uint64_t)size);
+        }
+    /* fewer things than ranks, things that cost nothing, nothing at all */
+    assert_int_equal(deal_out(layer, 2, MOST, 3, rank, NULL), ST_OK);
+    assert_int_equal(rank[0], 3);
+    assert_int_equal(rank[1], 4);
+    assert_int_equal(deal_out((uint64_t[]){0, 0, 0}, 3, 2, 1, rank, NULL), ST_OK);
+    assert_int_equal(deal_out(layer, 0, 2, 0, rank, NULL), ST_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -307,6 +350,7 @@ int main(void)
         cmocka_unit_test(ranks_at_different_steps_are_told),
         cmocka_unit_test(a_rank_that_is_not_heard_does_not_wait_for_ever),
         cmocka_unit_test(shares_end_where_bands_do),
+        cmocka_unit_test(work_is_dealt_evenly_and_always_alike),
     };
     return cmocka_run_group_tests_name("dist", tests, NULL, NULL);
 }
