@@ -14,6 +14,7 @@
 #include "base/pool.h"
 #include "io/file.h"
 #include "math/cpu.h"
+#include "math/gemmspeed.h"
 #include "recipe/device.h"
 #include "src/internal.h"
 
@@ -166,6 +167,15 @@ static bool resumes(const Command *c)
     return o && o->name;
 }
 
+/* Measured while all of them measure: what they share is shared then, too. An error ends the next call between ranks. */
+static void tell_speed(const App *a)
+{
+    Pool *pool = NULL;
+    const bool made = pool_new(&pool, a->options.threads, NULL) == ST_OK;
+    dist_set_speed(a->dist, made ? gemm_speed(pool) : 1, NULL);
+    pool_free(pool);
+}
+
 bool ranks_share(App *a, const Command *c)
 {
     if (dist_size(a->dist) == 1)
@@ -174,6 +184,7 @@ bool ranks_share(App *a, const Command *c)
         a->options.dist = a->dist;
         end_line = resumes(c) ? resumes_line : end_line;
         a->options.threads = threads_here(a->dist);
+        tell_speed(a);
         return true;
     }
     if (dist_leads(a->dist) && c && c->flags & CMD_LONG)
@@ -246,7 +257,10 @@ static void tell_costs(App *a)
         Unpack in = unpack_of(&all[r]);
         const double seconds = unpack_f64(&in), mib = 1.0 / 1048576, peak = (double)unpack_i64(&in) * mib;
         const double sent = (double)unpack_i64(&in) * mib, got = (double)unpack_i64(&in) * mib;
-        tell("rank %d: %.1f s of CPU, peak memory %.1f MiB, sent %.2f MiB, got %.2f MiB\n", r, seconds, peak, sent, got);
+        char speed[64] = "";
+        if (dist_speeds(a->dist)[r] < 1)
+            snprintf(speed, sizeof speed, ", %.3g times as fast as the fastest", dist_speeds(a->dist)[r]);
+        tell("rank %d: %.1f s of CPU, peak memory %.1f MiB, sent %.2f MiB, got %.2f MiB%s\n", r, seconds, peak, sent, got, speed);
     }
     dist_packs_free(all, dist_size(a->dist));
     pack_fini(&mine);

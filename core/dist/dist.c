@@ -1,5 +1,6 @@
 #include "dist/dist.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@ struct Dist {
     DistPort port;
     uint64_t sent, got;   /* bytes */
     uint64_t calls;       /* that all ranks agreed on */
+    double *speed;        /* [size], NULL: alike */
     Error fault;          /* what ended the job, on every rank; ST_OK: nothing has */
 };
 
@@ -61,6 +63,8 @@ void dist_free(Dist *d)
 {
     if (d && d->ops->stop)
         d->ops->stop(&d->port);
+    if (d)
+        free(d->speed);
     free(d);
 }
 
@@ -77,6 +81,11 @@ int dist_size(const Dist *d)
 int dist_here(const Dist *d)
 {
     return d ? d->port.here : 1;
+}
+
+const double *dist_speeds(const Dist *d)
+{
+    return d ? d->speed : NULL;
 }
 
 uint64_t dist_sent(const Dist *d)
@@ -289,6 +298,32 @@ Status dist_gather(Dist *d, const Pack *mine, Pack **all, Error *err)
 Status dist_gather_all(Dist *d, const Pack *mine, Pack **all, Error *err)
 {
     return gather(d, mine, true, all, err);
+}
+
+Status dist_set_speed(Dist *d, double mine, Error *err)
+{
+    enum { STEPS = 8 };
+    const int size = dist_size(d);
+    if (size == 1)
+        return ST_OK;
+    Pack p = {0}, *all;
+    pack_f64(&p, mine);
+    double *speed = mem_array((size_t)size, sizeof *speed), most = 0;
+    p.oom = p.oom || !speed;
+    Status st = dist_gather_all(d, &p, &all, err);
+    pack_fini(&p);
+    free(d->speed);
+    d->speed = speed;
+    RETURN_IF_ERROR(st);
+    for (int r = 0; r < size; r++) {
+        Unpack in = unpack_of(&all[r]);
+        speed[r] = unpack_f64(&in);
+        most = fmax(most, speed[r]);
+    }
+    for (int r = 0; r < size; r++)
+        speed[r] = fmax(1, round(STEPS * speed[r] / most)) / STEPS;
+    dist_packs_free(all, size);
+    return ST_OK;
 }
 
 Status dist_take(Dist *d, Pack *state, Error *err)

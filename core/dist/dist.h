@@ -24,6 +24,9 @@ void dist_free(Dist *d);
 int dist_rank(const Dist *d);
 int dist_size(const Dist *d);
 int dist_here(const Dist *d); /* ranks on this machine */
+/* How fast the ranks compute beside each other, [size] from 0 to 1; NULL: nobody told, or they are alike. To balance their
+ * work: nothing that is computed may depend on it. */
+const double *dist_speeds(const Dist *d);
 /* Bytes that this rank sent and got so far. */
 uint64_t dist_sent(const Dist *d);
 uint64_t dist_got(const Dist *d);
@@ -51,6 +54,8 @@ Status dist_from_last(Dist *d, void *data, size_t n, Error *err);
 Status dist_from_first(Dist *d, void *data, size_t n, Error *err);
 /* All of them have come here. */
 Status dist_meet(Dist *d, Error *err);
+/* Tells all ranks what each measured (> 0, of any unit), to steps of an eighth of the fastest, so that noise divides nothing. */
+Status dist_set_speed(Dist *d, double mine, Error *err);
 /* The least of all ranks' values. */
 Status dist_least(Dist *d, int64_t *v, Error *err);
 

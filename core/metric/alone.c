@@ -9,6 +9,7 @@
 #include "metric/alone.h"
 #include "metric/divide.h"
 #include "run/schedule.h"
+#include "run/share.h"
 
 /* Units that travel together: few at first, so that there is something to look at; tokens of the calibration set by
  * default, and at most so many of a text. */
@@ -530,14 +531,23 @@ static Status plain_logits(AlonePass *a, Error *err)
 
 /* ---- the pass ---- */
 
-/* Of what is left to do, every rank takes some. */
-static void take_mine(AlonePass *a)
+/* Of what is left to do, every rank takes some: of each unit the layers from its own on run again. */
+static Status take_mine(AlonePass *a, Error *err)
 {
-    const int size = dist_size(alone_dist(a)), rank = dist_rank(alone_dist(a));
-    int64_t n = 0;
-    for (int64_t i = rank; i < a->n; i += size)
-        a->unit[n++] = a->unit[i];
+    const Model *m = a->p->m;
+    double *load = mem_zarray((size_t)dist_size(alone_dist(a)), sizeof *load);
+    int64_t n = 0, from, to;
+    if (!load)
+        return error_nomem(err, "a sweep");
+    for (int64_t i = 0; i < a->n; i++) {
+        unit_span(a, a->unit[i].unit, &from, &to);
+        const int layer = from < m->nlinears ? m->linears[from].layer : 0;
+        if (share_taker(alone_dist(a), load, m->cfg.layers - layer + 1) == dist_rank(alone_dist(a)))
+            a->unit[n++] = a->unit[i];
+    }
     a->n = n;
+    free(load);
+    return ST_OK;
 }
 
 static Status begin(AlonePass *a, Error *err)
@@ -551,7 +561,7 @@ static Status begin(AlonePass *a, Error *err)
     if (!a->n)
         return ST_OK;
     RETURN_IF_ERROR(a->kind->prepare(a, err));
-    take_mine(a);
+    RETURN_IF_ERROR(take_mine(a, err));
     size_t cells = (size_t)a->predicted.n * BATCH_UNITS;
     a->kl = mem_zarray(cells + 1, sizeof *a->kl);
     a->nll = mem_zarray(cells + 1, sizeof *a->nll);

@@ -406,7 +406,7 @@ static bool whole(const PassPlan *p)
         const QuantLevel l = quant_level(&p->levels[k]);
         moments = moments || (l.runs && l.weight->prepare);
     }
-    return moments || p->m->cfg.index.top_k > 0 || collector_whole(p);
+    return moments || p->m->cfg.index.top_k > 0;
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)

@@ -9,6 +9,7 @@
 #include "base/num.h"
 #include "metric/local_error.h"
 #include "dist/dist.h"
+#include "run/rowplan.h"
 #include "run/taps.h"
 
 /* What is known so far of one linear of the layer at work; the tap's part only in the first linear of each shared
@@ -400,12 +401,20 @@ Observer collector_observer(Collector *c)
     return (Observer){&c->ops, c};
 }
 
-bool collector_whole(const PassPlan *p)
+/* Of the energies of a layer's outputs, of one expert's at a time: a number for each band, sample and panel of outputs. */
+static uint64_t energy_bytes(const PassPlan *p)
 {
-    bool experts = false;
-    for (int64_t i = 0; i < p->m->nlinears; i++)
-        experts = experts || p->m->linears[i].expert >= 0;
-    return experts && (p->needs & NEED_OUTPUT);
+    enum { PANEL_LEAST = 64 };
+    const uint64_t parts = (uint64_t)p->tokens->samples + (uint64_t)p->tokens->start[p->tokens->samples] / BAND_GOOD + 1;
+    uint64_t most = 0, layer = 0, expert = 0;
+    for (int64_t i = 0; i < p->m->nlinears; i++) {
+        const Linear *l = &p->m->linears[i];
+        layer = i && l->layer != p->m->linears[i - 1].layer ? 0 : layer;
+        layer += l->expert < 0 ? (uint64_t)div_up(l->out, PANEL_LEAST) : 0;
+        expert = l->expert < 0 ? expert : max_u64(expert, 3 * (uint64_t)div_up(l->out, PANEL_LEAST));
+        most = max_u64(most, layer);
+    }
+    return (most + expert) * parts * sizeof(double);
 }
 
 uint64_t collector_bytes(const PassPlan *p, int threads)
@@ -413,7 +422,8 @@ uint64_t collector_bytes(const PassPlan *p, int threads)
     QSpec weights[LOCAL_EXTRA];
     int64_t longest = longest_of(p->tokens->start, p->tokens->samples);
     return pass_statistics_bytes(p->m, p->needs, local_error_specs(p->levels, p->nlevels, weights),
-                                 p->tokens->start[p->tokens->samples], longest, threads);
+                                 p->tokens->start[p->tokens->samples], longest, threads) +
+           (p->needs & NEED_OUTPUT ? energy_bytes(p) : 0);
 }
 
 uint64_t pass_statistics_bytes(const Model *m, unsigned needs, int nweights, int64_t rows, int64_t longest, int threads)

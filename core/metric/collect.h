@@ -16,9 +16,6 @@ Observer collector_observer(Collector *c);
 /* [job] a unit ran: the results of its selected linears, (*r)[*n] in their order. Their buffers are the caller's, the array
  * is lent until the next unit. */
 Status collector_unit(Collector *c, int unit, LinearResult **r, int *n, Error *err);
-/* MetricPass.whole: energies of experts' outputs are summed over tiles of the rows that routers chose, which end elsewhere
- * when samples are divided. */
-bool collector_whole(const PassPlan *p);
 /* Bytes of its tables. */
 uint64_t collector_bytes(const PassPlan *p, int threads);
 

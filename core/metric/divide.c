@@ -35,7 +35,7 @@ static Status gather(void *ctx, const Pack *mine, const Pack *const **all, int *
     return ST_OK;
 }
 
-/* Every size-th layer with what is selected in it. */
+/* Whole layers with what is selected in them, by their weights. */
 static Status take_layers(PassDivision *d, Error *err)
 {
     const PassPlan *p = d->plan;
@@ -43,12 +43,22 @@ static Status take_layers(PassDivision *d, Error *err)
     d->own = mem_zarray((size_t)p->m->nlinears + 1, sizeof *d->own);
     if (!d->own)
         return error_nomem(err, "a share of the layers");
+    double *load = mem_zarray((size_t)size, sizeof *load);
+    if (!load)
+        return error_nomem(err, "a share of the layers");
     d->idle = true;
-    for (int64_t i = 0; i < p->m->nlinears; i++) {
-        const int layer = p->m->linears[i].layer;
-        d->own[i] = (!p->selected || p->selected[i]) && (layer < 0 ? 0 : layer % size) == rank;
-        d->idle = d->idle && !d->own[i];
+    const Linear *l = p->m->linears;
+    for (int64_t i = 0, next; i < p->m->nlinears; i = next) {
+        double work = 0;
+        for (next = i; next < p->m->nlinears && l[next].layer == l[i].layer; next++)
+            work += !p->selected || p->selected[next] ? (double)l[next].in * (double)l[next].out : 0;
+        const int to = share_taker(d->dist, load, work);
+        for (int64_t k = i; k < next; k++) {
+            d->own[k] = to == rank && (!p->selected || p->selected[k]);
+            d->idle = d->idle && !d->own[k];
+        }
     }
+    free(load);
     return ST_OK;
 }
 

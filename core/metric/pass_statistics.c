@@ -77,7 +77,6 @@ const MetricPass pass_statistics = {
     .step = "layer",
     .stream = true,
     .divides = DIVIDES_SAMPLES,
-    .whole = collector_whole,
     .detail = NEED_HIST,
     .has = has,
     .keep = keep,

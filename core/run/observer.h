@@ -52,14 +52,14 @@ typedef struct ObserverOps {
     void (*weight_panel)(void *self, int64_t linear, int panel, int64_t row0, int64_t rows, const float *w, int64_t in);
     /* [job] after the last panel of a weight: merge in panel order. */
     Status (*weight_end)(void *self, int64_t linear, Error *err);
-    /* [job] y^2 over all rows and outputs (float64, bias included) of a linear whose input tap is watched, as the sums of
-     * n tiles, those of the first rows first; their sum in this order is the total. And the rows. */
+    /* [job] y^2 over all rows and outputs (float64, bias included) of a linear whose input tap is watched, as n sums of
+     * samples, or of parts of them, those of the first rows first; their sum in this order is the total. And the rows. */
     Status (*output_energy)(void *self, int64_t linear, const double *sums, int64_t n, int64_t rows, Error *err);
     /* [job] everything of this layer was delivered. */
     Status (*layer_end)(void *self, int layer, Error *err);
-    /* [job] Samples may be divided over several processes (ranks), each with an observer of its own, where a band of rows
-     * ends (RowPlan). pack takes out what the layer's taps gave of this rank's samples, after which none are seen; merge
-     * adds packed ones behind those that are there. Results have the same bits however the samples were divided: sums are
+    /* [job] Samples may be divided over several processes (ranks), each with an observer of its own. pack takes out what the
+     * layer's taps gave of this rank's samples, after which none are seen; merge adds packed ones behind those that are
+     * there. Results have the same bits however the samples were divided: sums are
      * made in the order of the samples. NULL: one process must see all of them. */
     Status (*pack)(void *self, int layer, Pack *out, Error *err);
     Status (*merge)(void *self, int layer, Unpack *in, Error *err);

@@ -17,7 +17,7 @@ Status pass_linear_start(Pass *ps, LinearRun *l, int32_t index, Error *err)
     l->inputs = overlay_inputs(overlay, index);
     l->low = ps->bare ? NULL : overlay_branch(overlay, index);
     if (taps_energy_wanted(&ps->hub, pass_tap_mask(ps, TAP_LINEAR_IN, overlay_input(overlay, ps->r->m, index)))) {
-        l->energy = mem_zarray((size_t)(ps->plan.n * l->panels), sizeof *l->energy);
+        l->energy = mem_zarray((size_t)((ps->plan.n + ps->in->samples) * l->panels), sizeof *l->energy);
         if (!l->energy)
             return error_nomem(err, "output energies");
     }

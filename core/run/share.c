@@ -1,60 +1,72 @@
 #include "run/share.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
-#include "run/rowplan.h"
 
-/* Bands of the texts; -1 without memory. */
-static int64_t whole_bands(const TokenSet *t, RowPlan *p, Error *err)
+/* Where texts may be cut: behind each that has a token, *n of them. [*n + 1] the text that comes next, the first for 0. */
+static int *places(const TokenSet *t, int *n)
 {
-    const Stream shape = {.samples = t->samples, .rows = t->start[t->samples], .start = t->start};
-    int64_t n = 0;
-    if (rowplan_make(p, &shape, err) != ST_OK)
-        return -1;
-    for (int64_t b = 1; b <= p->n; b++) /* those that end inside of a sample are no place to cut */
-        if (p->sample[b] >= 0) {
-            p->start[++n] = p->start[b];
-            p->sample[n] = p->sample[b];
-        }
-    return n;
+    int *at = mem_array((size_t)t->samples + 1, sizeof *at);
+    *n = 0;
+    for (int i = 0; at && i < t->samples; i++) {
+        at[*n] = *n ? at[*n] : 0;
+        if (t->start[i + 1] > t->start[i])
+            at[++*n] = i + 1;
+    }
+    return at;
 }
 
-/* The band that ends nearest to `rows`, of (from, most]. */
-static int64_t nearest(const RowPlan *p, int64_t rows, int64_t from, int64_t most)
+/* The place that is nearest to `rows`, of (from, most]. */
+static int nearest(const TokenSet *t, const int *at, double rows, int from, int most)
 {
-    int64_t best = from + 1;
-    while (best < most && llabs(p->start[best + 1] - rows) <= llabs(p->start[best] - rows))
+    int best = from + 1;
+    while (best < most && fabs((double)t->start[at[best + 1]] - rows) <= fabs((double)t->start[at[best]] - rows))
         best++;
     return best;
 }
 
-Status share_cuts(const TokenSet *t, int size, int *cut, Error *err)
+Status share_cuts(const TokenSet *t, const double *speed, int size, int *cut, Error *err)
 {
-    RowPlan p;
-    const int64_t bands = whole_bands(t, &p, err), rows = t->start[t->samples];
-    if (bands < 0)
-        return ST_NOMEM;
-    const int some = bands < size ? (int)bands : size;
-    int64_t at = 0;
+    int n, k = 0;
+    int *at = places(t, &n);
+    if (!at)
+        return error_nomem(err, "a share of the texts");
+    const int some = n < size ? n : size;
+    double all = 0, before = 0;
+    for (int r = 0; r < some; r++)
+        all += speed ? speed[r] : 1;
     cut[0] = 0;
     for (int r = 1; r < size; r++) {
+        before += speed ? speed[r - 1] : 1;
         if (r < some)
-            at = nearest(&p, rows * r / some, at, bands - (some - r));
-        cut[r] = r < some ? p.sample[at] : t->samples;
+            k = nearest(t, at, (double)t->start[t->samples] * before / all, k, n - (some - r));
+        cut[r] = r < some ? at[k] : t->samples;
     }
     cut[size] = t->samples;
-    rowplan_fini(&p);
+    free(at);
     return ST_OK;
+}
+
+int share_taker(const Dist *d, double *load, double work)
+{
+    const double *speed = dist_speeds(d);
+    int best = 0;
+    for (int r = 1; r < dist_size(d); r++)
+        if ((load[r] + work) / (speed ? speed[r] : 1) < (load[best] + work) / (speed ? speed[best] : 1))
+            best = r;
+    load[best] += work;
+    return best;
 }
 
 bool share_all_have(const TokenSet *t, int size)
 {
-    RowPlan p;
-    const int64_t bands = whole_bands(t, &p, NULL);
-    rowplan_fini(&p);
-    return bands >= size;
+    int n = 0;
+    for (int i = 0; i < t->samples; i++)
+        n += t->start[i + 1] > t->start[i];
+    return n >= size;
 }
 
 Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err)
@@ -63,7 +75,7 @@ Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err)
     int *cut = mem_array((size_t)size + 1, sizeof *cut);
     *s = (Share){.dist = d, .whole = whole, .mine = *whole};
     s->mine.start = NULL;
-    Status st = cut ? share_cuts(whole, size, cut, err) : error_nomem(err, "a share of the texts");
+    Status st = cut ? share_cuts(whole, dist_speeds(d), size, cut, err) : error_nomem(err, "a share of the texts");
     if (st == ST_OK) {
         s->first = cut[rank];
         s->mine.samples = cut[rank + 1] - cut[rank];

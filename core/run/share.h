@@ -8,9 +8,9 @@
 #include "run/stream.h"
 #include "text/calib.h"
 
-/* Texts divided over ranks: each has samples that stand beside each other, of about as many tokens, and shares end where a
- * band of rows ends (RowPlan), so that products and sums have the same bits as those of one rank with all. Where there are
- * fewer bands than ranks, the last ranks get none. */
+/* Texts divided over ranks: each has samples that stand beside each other, as many tokens as its speed says (dist_speeds). A
+ * row's products have the same bits wherever it stands, sums end with samples: results do not depend on the cuts. Where there
+ * are fewer texts than ranks, the last ranks get none. */
 typedef struct Share {
     Dist *dist;
     const TokenSet *whole;
@@ -23,7 +23,10 @@ void share_fini(Share *s);
 Status share_beginnings(const Share *s, Stream *out, const Stream *h, int n, int64_t rows, Error *err);
 /* Whether every one of so many ranks gets a token. */
 bool share_all_have(const TokenSet *t, int size);
-/* cut[size + 1]: rank r of `size` has samples [cut[r], cut[r + 1]). */
-Status share_cuts(const TokenSet *t, int size, int *cut, Error *err);
+/* Of pieces that are given out one after the other: the rank that this one of so much work goes to, which is added to its
+ * load[dist_size] (0 at first): that which would be done with it first. */
+int share_taker(const Dist *d, double *load, double work);
+/* cut[size + 1]: rank r of `size` has samples [cut[r], cut[r + 1]). speed: [size], NULL: all are alike. */
+Status share_cuts(const TokenSet *t, const double *speed, int size, int *cut, Error *err);
 
 #endif

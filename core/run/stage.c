@@ -223,6 +223,21 @@ static void add_branch(const Stage *st, Worker *wk, const LowRank *low, const fl
         }
 }
 
+/* Samples end a sum as bands do: the sums are the same whatever samples are in the pass. */
+static void add_energy(Stage *st, Worker *wk, LinearRun *l, int64_t panel, const TileRows *at, const float *y, int64_t ldy)
+{
+    const Pass *ps = st->ps;
+    const int64_t n = panel_begin(l, panel + 1) - panel_begin(l, panel);
+    int64_t s = pass_sample_of_row(ps, at->row);
+    Phase was = worker_enter(wk, PHASE_STATISTICS);
+    for (int64_t t = 0; t < at->rows; t++) {
+        while (ps->in->start[s + 1] <= ps->row0 + at->row + t)
+            s++;
+        l->energy[(at->block + s) * l->panels + panel] += stage_ops(st)->k->sum_sq(y + t * ldy, n);
+    }
+    worker_leave(wk, was);
+}
+
 /* y = R(x·W^T + b) of one panel and some rows of a band; tiles of a band in ascending order, on one worker. */
 static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t panel, const TileRows *at, float *y,
                       int64_t ldy)
@@ -252,12 +267,8 @@ static void gemm_tile(Stage *st, Worker *wk, const void *packed, int i, int64_t 
     }
     for (int64_t t = 0; t < at->rows && l->bias && l->bias_apart; t++)
         ops_add(ops, y + t * ldy, l->bias + r0, y + t * ldy, n);
-    if (!l->energy)
-        return;
-    Phase was = worker_enter(wk, PHASE_STATISTICS);
-    for (int64_t t = 0; t < at->rows; t++)
-        l->energy[at->block * l->panels + panel] += ops->k->sum_sq(y + t * ldy, n);
-    worker_leave(wk, was);
+    if (l->energy)
+        add_energy(st, wk, l, panel, at, y, ldy);
 }
 
 static void add_residual(Stage *st, const Worker *wk, int64_t row, int64_t rows, int64_t col, int64_t n, const float *y,
@@ -451,6 +462,22 @@ static Status stage_begin(Stage *st, Error *err)
     return ST_OK;
 }
 
+/* The sums of the samples' parts, those of panels made one. */
+static Status tell_energy(const Stage *st, const LinearRun *l, uint64_t mask, Error *err)
+{
+    const Pass *ps = st->ps;
+    const int64_t all = ps->plan.n + ps->in->samples;
+    int64_t n = 0;
+    for (int64_t i = 0; i < all; i++) {
+        double sum = 0;
+        for (int64_t g = 0; g < l->panels; g++)
+            sum += l->energy[i * l->panels + g];
+        if (sum != 0)
+            l->energy[n++] = sum;
+    }
+    return taps_energy(&ps->hub, mask, l->index, l->energy, n, ps->in->rows, err);
+}
+
 static Status stage_end(Stage *st, Error *err)
 {
     Pass *ps = st->ps;
@@ -462,10 +489,9 @@ static Status stage_end(Stage *st, Error *err)
     for (int i = 0; i < st->n; i++)
         RETURN_IF_ERROR(taps_end(&ps->hub, st->in_mask[i], input_tap(st, i), err));
     for (int i = 0; i < st->n; i++) {
-        LinearRun *l = st->lin[i];
+        const LinearRun *l = st->lin[i];
         if (l->energy)
-            RETURN_IF_ERROR(taps_energy(&ps->hub, st->in_mask[st->reads[i]], l->index, l->energy, ps->plan.n * l->panels,
-                                        ps->in->rows, err));
+            RETURN_IF_ERROR(tell_energy(st, l, st->in_mask[st->reads[i]], err));
     }
     return ST_OK;
 }

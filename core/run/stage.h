@@ -27,7 +27,7 @@ typedef struct LinearRun {
     bool bias_apart;        /* R(R(x·w) + bias) */
     int64_t panels;
     uint64_t weight_mask;   /* observers of the panels */
-    double *energy;         /* [bands][panels] sums of y^2, NULL when nobody asks */
+    double *energy;         /* [bands + samples][panels] sums of y^2, band b's rows of sample s at b + s; NULL when nobody asks */
 } LinearRun;
 
 /* A linear of which only the weight is of interest: what is read ahead. */

@@ -11,5 +11,6 @@ python3 -c 'import random
 random.seed(3)
 for n in (512, 3, 1, 700, 520, 40, 600): print("{\"input_ids\":%s}" % [random.randrange(2, 60) for _ in range(n)])' >"$tmp/ids.jsonl"
 demo=tests/golden/models/qwen3_moe/fp32 texts=$tmp/ids.jsonl
+analyze "local_error kurtosis" "of experts' outputs" 3
 analyze "coverage massive act_outliers text_range" "of experts, with a rank that has no text" 7
 finish

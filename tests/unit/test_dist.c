@@ -16,7 +16,6 @@
 
 #include "dist/deal.h"
 #include "dist/dist.h"
-#include "run/rowplan.h"
 #include "run/share.h"
 
 enum { MOST = 5 };
@@ -261,41 +260,92 @@ static void a_rank_that_is_not_heard_does_not_wait_for_ever(void **state)
 
 /* ---- shares of texts ---- */
 
-static void shares_end_where_bands_do(void **state)
+enum { TEXTS = 11 };
+static const int lengths[TEXTS] = {512, 3, 1, 700, 520, 40, 600, 33, 0, 2000, 5};
+
+static TokenSet texts(int64_t *start)
 {
-    (void)state;
-    static const int lengths[] = {512, 3, 1, 700, 520, 40, 600, 33, 0, 2000, 5};
-    enum { TEXTS = sizeof lengths / sizeof *lengths };
-    int64_t start[TEXTS + 1] = {0};
+    start[0] = 0;
     for (int i = 0; i < TEXTS; i++)
         start[i + 1] = start[i] + lengths[i];
-    const TokenSet all = {.samples = TEXTS, .start = start};
-    for (int size = 1; size < 2 * TEXTS; size++) {
-        int cut[2 * TEXTS + 1];
-        assert_int_equal(share_cuts(&all, size, cut, NULL), ST_OK);
-        assert_int_equal(cut[0], 0);
-        assert_int_equal(cut[size], TEXTS);
-        assert_true(cut[1] > 0);
-        assert_true(share_all_have(&all, size) == (start[cut[size]] > start[cut[size - 1]]));
-        RowPlan whole, part;
-        const Stream shape = {.samples = TEXTS, .rows = start[TEXTS], .start = start};
-        assert_int_equal(rowplan_make(&whole, &shape, NULL), ST_OK);
-        int64_t band = 0;
-        for (int r = 0; r < size; r++) {
-            int64_t own[TEXTS + 1];
-            assert_true(cut[r] <= cut[r + 1]);
-            for (int i = cut[r]; i <= cut[r + 1]; i++)
-                own[i - cut[r]] = start[i] - start[cut[r]];
-            const int n = cut[r + 1] - cut[r];
-            const Stream mine = {.samples = n, .rows = own[n], .start = own};
-            assert_int_equal(rowplan_make(&part, &mine, NULL), ST_OK);
-            for (int64_t b = 1; b <= part.n; b++)
-                assert_int_equal(part.start[b] + start[cut[r]], whole.start[++band]);
-            rowplan_fini(&part);
+    return (TokenSet){.samples = TEXTS, .start = start};
+}
+
+static void every_rank_has_a_text_while_there_are_enough(void **state)
+{
+    (void)state;
+    int64_t start[TEXTS + 1];
+    const TokenSet all = texts(start);
+    double speed[2 * TEXTS];
+    uint64_t seed = 7;
+    for (int round = 0; round < 20; round++)
+        for (int size = 1; size < 2 * TEXTS; size++) {
+            int cut[2 * TEXTS + 1], some = 0;
+            for (int r = 0; r < size; r++) {
+                seed = seed * 6364136223846793005u + 1442695040888963407u;
+                speed[r] = (double)(1 + (seed >> 61)) / 8;
+            }
+            assert_int_equal(share_cuts(&all, round ? speed : NULL, size, cut, NULL), ST_OK);
+            assert_int_equal(cut[0], 0);
+            assert_int_equal(cut[size], TEXTS);
+            for (int r = 0; r < size; r++) {
+                assert_true(cut[r] <= cut[r + 1]);
+                some += start[cut[r + 1]] > start[cut[r]];
+                assert_true(some == r + 1 || some == TEXTS - 1); /* the last have none */
+            }
+            assert_true(share_all_have(&all, size) == (some == size));
         }
-        assert_int_equal(band, whole.n);
-        rowplan_fini(&whole);
-    }
+}
+
+static void shares_are_as_large_as_ranks_are_fast(void **state)
+{
+    (void)state;
+    enum { MANY = 1000 };
+    static const double speed[] = {1, 0.25, 0.5, 1};
+    int64_t start[MANY + 1];
+    double load[4] = {0};
+    int cut[5], units[4] = {0};
+    for (int i = 0; i <= MANY; i++)
+        start[i] = 17 * i;
+    const TokenSet all = {.samples = MANY, .start = start};
+    assert_int_equal(share_cuts(&all, speed, 4, cut, NULL), ST_OK);
+    assert_int_equal(cut[1], 364);
+    assert_int_equal(cut[2], 455);
+    assert_int_equal(cut[3], 636);
+    assert_int_equal(share_cuts(&all, NULL, 4, cut, NULL), ST_OK);
+    for (int r = 0; r < 4; r++)
+        assert_int_equal(cut[r + 1] - cut[r], MANY / 4);
+    for (int i = 0; i < 40; i++)
+        units[share_taker(NULL, load, 2)]++;
+    assert_int_equal(units[0], 40); /* alone */
+    assert_true(load[0] == 80);
+}
+
+/* Ranks that measured 100, 97, 50, 1: noise is no difference. */
+static void measure(Dist *d, Play *p)
+{
+    static const double found[] = {100, 97, 50, 1};
+    double load[4] = {0};
+    int own = 0;
+    p->status = dist_set_speed(d, found[p->rank], &p->error);
+    const double *s = dist_speeds(d);
+    if (p->status == ST_OK && (!s || s[0] != 1 || s[1] != 1 || s[2] != 0.5 || s[3] != 0.125))
+        p->status = error_set(&p->error, ST_INTERNAL, "other speeds");
+    for (int i = 0; s && i < 21; i++)
+        own += share_taker(d, load, 1) == p->rank;
+    static const int want[] = {8, 8, 4, 1};
+    if (p->status == ST_OK && own != want[p->rank])
+        p->status = error_set(&p->error, ST_INTERNAL, "rank %d has %d units", p->rank, own);
+}
+
+static void all_ranks_know_their_speeds(void **state)
+{
+    (void)state;
+    Play p[4];
+    run(4, measure, p);
+    for (int r = 0; r < 4; r++)
+        assert_string_equal(p[r].error.text, "");
+    assert_null(dist_speeds(NULL));
 }
 
 /* ---- work dealt out ---- */
@@ -349,8 +399,10 @@ int main(void)
         cmocka_unit_test(a_rank_that_fails_ends_the_others),
         cmocka_unit_test(ranks_at_different_steps_are_told),
         cmocka_unit_test(a_rank_that_is_not_heard_does_not_wait_for_ever),
-        cmocka_unit_test(shares_end_where_bands_do),
         cmocka_unit_test(work_is_dealt_evenly_and_always_alike),
+        cmocka_unit_test(every_rank_has_a_text_while_there_are_enough),
+        cmocka_unit_test(shares_are_as_large_as_ranks_are_fast),
+        cmocka_unit_test(all_ranks_know_their_speeds),
     };
     return cmocka_run_group_tests_name("dist", tests, NULL, NULL);
 }
