@@ -347,7 +347,7 @@ static Status run_open(Run *r, Error *err)
     if (!s->is_ready) {
         Status st = make_ready(r, err);
         if (st != ST_OK)
-            return store_nothing_replaced(&s->store, st, err);
+            return store_nothing_replaced(s->store.dir, st, err);
     }
     return saveout_install(s, err);
 }

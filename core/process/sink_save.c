@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "dist/deal.h"
 #include "model/weight.h"
+#include "save/store.h"
 #include "save/target.h"
 
 struct SaveSink {
@@ -329,15 +330,22 @@ static Status write_linears(SaveSink *s, UnitRun *u, Error *err)
     return ST_OK;
 }
 
+static Status write_unit(SaveSink *s, UnitRun *u, Error *err)
+{
+    RETURN_IF_ERROR(write_linears(s, u, err));
+    RETURN_IF_ERROR(hand_over(s, u, err));
+    return end_layer(s, u->unit, err);
+}
+
 static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
 {
     (void)flow;
     SaveSink *s = self;
     int64_t before = s->out->quantized;
     s->unit = u->unit;
-    RETURN_IF_ERROR(write_linears(s, u, err));
-    RETURN_IF_ERROR(hand_over(s, u, err));
-    RETURN_IF_ERROR(end_layer(s, u->unit, err));
+    Status st = write_unit(s, u, err);
+    if (st != ST_OK)
+        return st == ST_IO && s->o->nsavers && s->plan[0].dir ? store_nothing_replaced(s->plan[0].dir, st, err) : st;
     if (s->o->layer)
         s->o->layer(s->o->layer_ctx, u->unit, s->out->quantized - before, s->out->bytes_read, s->out->bytes_written);
     return ST_OK;

@@ -698,7 +698,7 @@ static Status out_ready(void *self, Error *err)
     if (s->is_ready || s->finished)
         return ST_OK;
     Status st = make_ready(s, err);
-    return st == ST_OK ? st : store_nothing_replaced(&s->store, st, err);
+    return st == ST_OK ? st : store_nothing_replaced(s->store.dir, st, err);
 }
 
 static Status out_finish(void *self, Error *err)

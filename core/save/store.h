@@ -88,8 +88,8 @@ Status store_make_ready(Store *s, Error *err);
 Status store_take_ready(Store *s, bool *ready, Error *err);
 /* Puts the list into the target, in its order; what is there already moved is left. The error says how far it came. */
 Status store_install(Store *s, Error *err);
-/* The error that store_install would give for `err` before the first rename. */
-Status store_nothing_replaced(const Store *s, Status st, Error *err);
+/* Behind an error of a file, or of memory, before the first rename: that what lies in `dir` is as it was, and what to do. */
+Status store_nothing_replaced(const char *dir, Status st, Error *err);
 /* Whether `name` is that of a file of ours in the temporary folder. */
 bool store_owns(const char *name);
 

@@ -324,13 +324,13 @@ static Status move_one(const Store *s, const StoreFile *f, Error *err)
     return st;
 }
 
-Status store_nothing_replaced(const Store *s, Status st, Error *err)
+Status store_nothing_replaced(const char *dir, Status st, Error *err)
 {
     static const char end[] = ": --resume goes on";
     if (!err || (st != ST_IO && st != ST_NOMEM) || strstr(err->text, end)) /* another rank may have said so */
         return st; /* bad data is bad again */
     Error why = *err;
-    return error_set(err, st, "%s; nothing in '%s' was replaced%s", why.text, s->dir, end);
+    return error_set(err, st, "%s; nothing in '%s' was replaced%s", why.text, dir, end);
 }
 
 Status store_install(Store *s, Error *err)
@@ -342,7 +342,7 @@ Status store_install(Store *s, Error *err)
         if (st == ST_OK)
             continue;
         if (i == 0)
-            return store_nothing_replaced(s, st, err);
+            return store_nothing_replaced(s->dir, st, err);
         if (err) {
             Error why = *err;
             error_set(err, st, "%s; '%s' holds %zu of its %zu new files: --resume puts the rest there", why.text, s->dir, i,
