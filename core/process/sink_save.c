@@ -68,7 +68,8 @@ static uint64_t main_estimate(const Pipeline *p, const SaveOptions *o, int threa
     for (int i = 0; i < o->nsavers; i++)
         rerun = rerun || o->savers[i]->peer_reruns;
     bytes += (uint64_t)pipeline_streams(p, rerun) * n.stream + n.kept + n.layer;
-    return bytes + pipeline_bytes(p, &(PassSize){o->calib->samples, threads, ask.rows, ask.longest});
+    return bytes + pipeline_bytes(p, &(PassSize){.samples = o->calib->samples, .threads = threads, .rows = ask.rows,
+                                                .longest = ask.longest});
 }
 
 uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith)
@@ -130,7 +131,7 @@ static Status deal_unit(SaveSink *s, const Unit *u, int begin, uint64_t *cost, i
 {
     for (int32_t i = 0; i < u->count; i++)
         cost[i] = cost_of(s->p, u->first + i);
-    RETURN_IF_ERROR(deal_out(cost, u->count, dist_speeds(s->o->dist), dist_size(s->o->dist), begin, rank, err));
+    RETURN_IF_ERROR(deal_out(cost, u->count, dist_size(s->o->dist), begin, rank, err));
     for (int32_t i = 0; i < u->count; i++)
         s->own[u->first + i] = rank[i] == dist_rank(s->o->dist);
     return ST_OK;

@@ -439,7 +439,7 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
     const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
                            .threads = pool_threads(k->pool), .arith = j->opt.arith};
     const RunnerNeed n = runner_need(m, &ask);
-    const PassSize size = {k->calib->samples, ask.threads, ask.rows, ask.longest};
+    const PassSize size = {.samples = k->calib->samples, .threads = ask.threads, .rows = ask.rows, .longest = ask.longest};
     const JobMemory need = {.held = pipeline_bytes(k->base, &size),
                             .runner = max_u64((uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
                                               pipeline_prior_bytes(k->base, ask.threads, ask.arith)),
@@ -674,6 +674,7 @@ static Status measure_divided(Kit *k, Job *j, Pipeline *p, Error *err)
     bool divided;
     RETURN_IF_ERROR(kit_meet(k, j, err));
     RETURN_IF_ERROR(divide_texts(k, j, p, &divided, err));
+    pipeline_set_whole(p, divided ? k->calib : NULL);
     if (dist_size(d) == 1 || divided)
         return measure_work(k, j, p, err);
     post_log(k->queue, j, 0, "the measurement is not divided over ranks (processors that look at texts, routed experts with "
