@@ -44,6 +44,7 @@ typedef struct BlockPass {
     PassScore *score;       /* [cap] of the unit at work */
     int64_t nscore, cap;
     bool errors;            /* block_error is asked for */
+    bool *own;              /* [nlinears] of groups that this rank scores */
     double *sum, *tokens;   /* of blocks of the probe's tokens */
     Collector *stats;       /* what the float pass shows it, NULL: nothing is asked for */
 } BlockPass;
@@ -323,10 +324,31 @@ static void put_ranges(BlockPass *b, int unit)
         }
 }
 
+/* Groups go round. */
+static Status take_groups(BlockPass *b, Error *err)
+{
+    const Model *m = b->p->m;
+    int64_t before = -1, n = 0;
+    b->own = mem_zarray((size_t)m->nlinears + 1, sizeof *b->own);
+    if (!b->own)
+        return error_nomem(err, "block errors");
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        const int64_t group = m->linears[i].group;
+        const bool first = group > before && pass_selects(b->p, SCOPE_GROUP, group);
+        before = max_i64(before, group);
+        n += first;
+        b->own[m->groups[group].first] |= first && n % dist_size(ranks_of(b)) == dist_rank(ranks_of(b));
+        b->own[i] = b->own[m->groups[group].first];
+    }
+    for (int k = 0; k < b->set.n; k++)
+        b->set.of[k].opt.own = b->own;
+    return ST_OK;
+}
+
 static Status score_groups(BlockPass *b, int unit, const Way *w, Error *err)
 {
     const Unit *u = &b->p->m->units[unit];
-    int64_t before = -1, groups = 0;
+    int64_t before = -1;
     for (int k = 0; k < b->nforms; k++)
         RETURN_IF_ERROR(layer_forms_stage(&b->forms[k], 0, FORM_FIXED, &b->set.types, err));
     for (int64_t i = 0; i < u->count; i++) {
@@ -334,7 +356,7 @@ static Status score_groups(BlockPass *b, int unit, const Way *w, Error *err)
         if (group <= before || !pass_selects(b->p, SCOPE_GROUP, group))
             continue;
         before = group;
-        if (groups++ % dist_size(ranks_of(b)) != dist_rank(ranks_of(b)))
+        if (!b->own[u->first + i])
             continue; /* another rank's */
         RETURN_IF_ERROR(cancel_check(runner_cancel(b->r), err));
         RETURN_IF_ERROR(score_group(b, unit, group, w, err));
@@ -387,6 +409,7 @@ static Status begin(BlockPass *b, Error *err)
     for (int unit = 0; unit < model_depth(m); unit++)
         most = max_i64(most, m->units[unit].count);
     RETURN_IF_ERROR(leveled_init(&b->set, b->r, b->p, err));
+    RETURN_IF_ERROR(take_groups(b, err));
     b->cap = 2 * most * b->set.n; /* a group and a range a linear, at most */
     b->one = mem_zarray((size_t)most + 1, sizeof *b->one);
     b->score = mem_zarray((size_t)b->cap + 1, sizeof *b->score);
@@ -398,15 +421,28 @@ static Status begin(BlockPass *b, Error *err)
     return b->p->needs ? collector_new(&b->stats, b->p, err) : ST_OK;
 }
 
-/* Second moments want whole inputs, and what an indexer chose depends on the longest text that travels along. */
-static bool whole(const PassPlan *p)
+/* Whether layers of the texts' beginnings take over what an indexer chose, which a rank doesn't tell the others. */
+static bool takes_over(const PassPlan *p)
 {
-    bool moments = false;
+    int64_t start[] = {0, min_i64(probe(p).rows, longest_of(p->tokens->start, p->tokens->samples))};
+    const Stream beginning = {.samples = 1, .start = start};
+    for (int unit = 0; unit < model_depth(p->m); unit++)
+        if (runner_carries(p->m, unit, &beginning))
+            return true;
+    return false;
+}
+
+/* Second moments go from rank to rank, and all of them must have a part. */
+static bool whole(const PassPlan *p, int ranks)
+{
+    bool moments = false, experts = false;
     for (int k = 0; k < p->nlevels; k++) {
         const QuantLevel l = quant_level(&p->levels[k]);
         moments = moments || (l.runs && l.weight->prepare);
     }
-    return moments || p->m->cfg.index.top_k > 0;
+    for (int64_t i = 0; i < p->m->nlinears; i++)
+        experts = experts || p->m->linears[i].expert >= 0;
+    return (moments && (experts || !share_all_have(p->tokens, ranks))) || takes_over(p);
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
@@ -418,6 +454,7 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     collector_free(b.stats);
     leveled_fini(&b.set);
     free(b.one);
+    free(b.own);
     free(b.sum);
     free(b.score);
     free(b.forms);

@@ -477,7 +477,7 @@ Status kit_meet(const Kit *k, const Job *j, Error *err)
 static void tell_division(Kit *k, const Job *j)
 {
     char line[200];
-    if (dist_size(j->opt.dist) == 1 || pass_divides(&j->plan) != DIVIDES_NOT)
+    if (dist_size(j->opt.dist) == 1 || pass_divides(&j->plan, dist_size(j->opt.dist)) != DIVIDES_NOT)
         return;
     snprintf(line, sizeof line, "%s: is not divided over ranks: rank 0 of %d does all of it", j->plan.pass->name,
              dist_size(j->opt.dist));
