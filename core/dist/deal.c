@@ -17,17 +17,22 @@ static int dearest_first(const void *a, const void *b)
     return x->at < y->at ? -1 : x->at > y->at;
 }
 
-static int poorest(const uint64_t *has, int size, int begin)
+static double end_of(const uint64_t *has, const double *speed, int r, uint64_t cost)
+{
+    return (double)(has[r] + cost) / (speed ? speed[r] : 1);
+}
+
+static int first_done(const uint64_t *has, const double *speed, int size, int begin, uint64_t cost)
 {
     int best = begin % size;
     for (int k = 1; k < size; k++) {
         const int r = (begin + k) % size;
-        best = has[r] < has[best] ? r : best;
+        best = end_of(has, speed, r, cost) < end_of(has, speed, best, cost) ? r : best;
     }
     return best;
 }
 
-Status deal_out(const uint64_t *cost, int64_t n, int size, int begin, int32_t *rank_of, Error *err)
+Status deal_out(const uint64_t *cost, int64_t n, const double *speed, int size, int begin, int32_t *rank_of, Error *err)
 {
     Thing *t = mem_array((size_t)n + 1, sizeof *t);
     uint64_t *has = mem_zarray((size_t)size, sizeof *has);
@@ -37,7 +42,7 @@ Status deal_out(const uint64_t *cost, int64_t n, int size, int begin, int32_t *r
     if (st == ST_OK && n)
         qsort(t, (size_t)n, sizeof *t, dearest_first);
     for (int64_t i = 0; st == ST_OK && i < n; i++) {
-        const int r = poorest(has, size, begin);
+        const int r = first_done(has, speed, size, begin, t[i].cost);
         rank_of[t[i].at] = r;
         has[r] += t[i].cost;
     }

@@ -131,7 +131,7 @@ static Status deal_unit(SaveSink *s, const Unit *u, int begin, uint64_t *cost, i
 {
     for (int32_t i = 0; i < u->count; i++)
         cost[i] = cost_of(s->p, u->first + i);
-    RETURN_IF_ERROR(deal_out(cost, u->count, dist_size(s->o->dist), begin, rank, err));
+    RETURN_IF_ERROR(deal_out(cost, u->count, dist_speeds(s->o->dist), dist_size(s->o->dist), begin, rank, err));
     for (int32_t i = 0; i < u->count; i++)
         s->own[u->first + i] = rank[i] == dist_rank(s->o->dist);
     return ST_OK;

@@ -32,7 +32,7 @@ static Status deal_layer(SaveOut *s, int layer, int64_t *item, uint64_t *cost, i
             cost[n] = item_bytes(s, i);
             item[n++] = (int64_t)i;
         }
-    RETURN_IF_ERROR(deal_out(cost, n, dist_size(s->plan->dist), layer + 1, rank, err));
+    RETURN_IF_ERROR(deal_out(cost, n, NULL, dist_size(s->plan->dist), layer + 1, rank, err));
     for (int64_t k = 0; k < n; k++)
         s->rank_of[item[k]] = rank[k];
     return ST_OK;

@@ -370,24 +370,29 @@ static void work_is_dealt_evenly_and_always_alike(void **state)
     int32_t rank[7];
     uint64_t experts[192], sum = 0;
     int32_t of[192];
-    assert_int_equal(deal_out(layer, 7, 2, 0, rank, NULL), ST_OK);
+    assert_int_equal(deal_out(layer, 7, NULL, 2, 0, rank, NULL), ST_OK);
     assert_memory_equal(rank, two, sizeof rank);
     assert_int_equal(most_of(layer, rank, 7, 2), 88);
-    assert_int_equal(deal_out(layer, 7, 3, 0, rank, NULL), ST_OK);
+    assert_int_equal(deal_out(layer, 7, NULL, 3, 0, rank, NULL), ST_OK);
     assert_memory_equal(rank, three, sizeof rank);
     for (int i = 0; i < 192; i++)
         sum += experts[i] = 1 + (uint64_t)(i * 37 % 11);
     for (int size = 1; size <= MOST; size++)
         for (int begin = 0; begin < size; begin++) {
-            assert_int_equal(deal_out(experts, 192, size, begin, of, NULL), ST_OK);
+            assert_int_equal(deal_out(experts, 192, NULL, size, begin, of, NULL), ST_OK);
             assert_true(most_of(experts, of, 192, size) * (uint64_t)size <= sum + 11 * (uint64_t)size);
         }
+    /* a rank that is twice as fast */
+    static const double speed[] = {1, 2};
+    static const int32_t fast[] = {1, 1, 1, 0, 1, 0, 1};
+    assert_int_equal(deal_out(layer, 7, speed, 2, 0, rank, NULL), ST_OK);
+    assert_memory_equal(rank, fast, sizeof rank);
     /* fewer things than ranks, things that cost nothing, nothing at all */
-    assert_int_equal(deal_out(layer, 2, MOST, 3, rank, NULL), ST_OK);
+    assert_int_equal(deal_out(layer, 2, NULL, MOST, 3, rank, NULL), ST_OK);
     assert_int_equal(rank[0], 3);
     assert_int_equal(rank[1], 4);
-    assert_int_equal(deal_out((uint64_t[]){0, 0, 0}, 3, 2, 1, rank, NULL), ST_OK);
-    assert_int_equal(deal_out(layer, 0, 2, 0, rank, NULL), ST_OK);
+    assert_int_equal(deal_out((uint64_t[]){0, 0, 0}, 3, NULL, 2, 1, rank, NULL), ST_OK);
+    assert_int_equal(deal_out(layer, 0, NULL, 2, 0, rank, NULL), ST_OK);
 }
 
 int main(void)
