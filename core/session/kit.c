@@ -361,7 +361,11 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
             linear_result_fini(&step->linear[i]);
         return st;
     }
-    if (k->keeper && step->h && !j->aside) {
+    if (k->keeper && step->h && !j->aside && dist_size(j->opt.dist) > 1) { /* its stream is a part of the texts: rows alone are kept */
+        Str b = {0};
+        entry_rows(j, step, &b);
+        keeper_put_patiently(k->keeper, &b);
+    } else if (k->keeper && step->h && !j->aside) {
         KeptLayer l;
         entry_layer(j, step, &l);
         l.carried = runner_carries(j->model, (int)step->done, step->h);
@@ -491,7 +495,7 @@ static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, p->tokens, threads);
-    uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, p->tokens) : 0;
+    uint64_t copy = k->keeper && pass->stream && dist_size(j->opt.dist) == 1 ? stream_bytes(j->model, p->tokens) : 0;
     uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
     k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > kit_mem_limit(j);
     const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
