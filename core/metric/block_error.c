@@ -283,13 +283,50 @@ static Status score_group(BlockPass *b, int unit, int64_t group, const Way *w, E
 
 /* ---- one unit ---- */
 
+static Dist *ranks_of(const BlockPass *b)
+{
+    return b->p->ranks ? b->p->ranks->dist : NULL;
+}
+
+/* Rows of experts, of all ranks. */
+static Status add_routed(void *self, const int64_t *rows, int64_t *all, int n, Error *err)
+{
+    Pack mine = {0}, *packs;
+    Dist *d = ranks_of(self);
+    pack_put(&mine, rows, (size_t)n * sizeof *rows);
+    const Status st = dist_gather_all(d, &mine, &packs, err);
+    pack_fini(&mine);
+    RETURN_IF_ERROR(st);
+    memset(all, 0, (size_t)n * sizeof *all);
+    for (int r = 0; r < dist_size(d); r++) {
+        Unpack in = unpack_of(&packs[r]);
+        for (int e = 0; e < n; e++)
+            all[e] += unpack_i64(&in);
+    }
+    dist_packs_free(packs, dist_size(d));
+    return ST_OK;
+}
+
+/* Second moments go from rank to rank: one whose texts don't reach an expert has to say so. */
+static bool wants_moments(const PassPlan *p)
+{
+    bool moments = false;
+    for (int k = 0; k < p->nlevels; k++) {
+        const QuantLevel l = quant_level(&p->levels[k]);
+        moments = moments || (l.runs && l.weight->prepare);
+    }
+    return moments;
+}
+
 /* The float pass over all texts, in place, on which the forms calibrate and statistics are collected. */
 static Status run_float(BlockPass *b, LayerCtx *ctx, Error *err)
 {
     WatchForms w;
     Stream *h = ctx->streams[0];
     Status st = watch_init(&w, b->forms, b->nforms, &b->set.types, err);
-    const Variant v = {.forms = w.any ? w.table : NULL, .sdpa = b->p->peer};
+    const RouteForm route = {add_routed, b};
+    const Variant v = {.forms = w.any ? w.table : NULL, .sdpa = b->p->peer,
+                       .route = b->p->ranks && wants_moments(b->p) ? &route : NULL};
     if (st == ST_OK && b->stats) {
         const Observer obs = collector_observer(b->stats);
         st = runner_layer(b->r, ctx->layer, &v, h, h, &obs, 1, err);
@@ -300,11 +337,6 @@ static Status run_float(BlockPass *b, LayerCtx *ctx, Error *err)
     for (int k = 0; st == ST_OK && b->p->ranks && k < b->nforms; k++)
         st = layer_forms_gather(&b->forms[k], err);
     return st;
-}
-
-static Dist *ranks_of(const BlockPass *b)
-{
-    return b->p->ranks ? b->p->ranks->dist : NULL;
 }
 
 static void put_ranges(BlockPass *b, int unit)
@@ -432,17 +464,10 @@ static bool takes_over(const PassPlan *p)
     return false;
 }
 
-/* Second moments go from rank to rank, and all of them must have a part. */
+/* A rank without any text runs no pass that second moments could come by in. */
 static bool whole(const PassPlan *p, int ranks)
 {
-    bool moments = false, experts = false;
-    for (int k = 0; k < p->nlevels; k++) {
-        const QuantLevel l = quant_level(&p->levels[k]);
-        moments = moments || (l.runs && l.weight->prepare);
-    }
-    for (int64_t i = 0; i < p->m->nlinears; i++)
-        experts = experts || p->m->linears[i].expert >= 0;
-    return (moments && (experts || !share_all_have(p->tokens, ranks))) || takes_over(p);
+    return (wants_moments(p) && !share_all_have(p->tokens, ranks)) || takes_over(p);
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)

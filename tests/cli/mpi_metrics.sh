@@ -19,7 +19,7 @@ spec:
       qconfig:
         act: {scope: per_tensor, dtype: int8, symmetric: false, method: histogram}
         weight: {scope: per_channel, dtype: int8, symmetric: true, method: gptq}
-      include: ['*layers.{2,3}.*']
+      include: ['*layers.{1,3}.*']
 END
 analyze "block_error --recipe $tmp/moments.yaml" "with second moments" 2
 python3 -c 'import random
@@ -27,6 +27,7 @@ random.seed(3)
 for n in (512, 3, 1, 700, 520, 40, 600): print("{\"input_ids\":%s}" % [random.randrange(2, 60) for _ in range(n)])' >"$tmp/ids.jsonl"
 demo=tests/golden/models/qwen3_moe/fp32 texts=$tmp/ids.jsonl
 analyze "local_error kurtosis" "of experts' outputs" 3
+analyze "block_error --recipe $tmp/moments.yaml" "with second moments of experts" 3
 analyze "coverage massive act_outliers text_range" "of experts, with a rank that has no text" 7
 texts=$tmp/short.jsonl demo=tests/golden/models/deepseek_v32/fp32
 python3 -c 'for n in (60, 3, 1, 33): print("{\"input_ids\":%s}" % [2 + (7 * i + n) % 50 for i in range(n)])' >"$texts"
