@@ -67,6 +67,7 @@ Status plan_tune(App *a, const CommandLine *cl, Error *err)
     OutFormat f = out_format(cl_str(cl, "format"));
     if (!app_waits(a) && cl_given(cl, "format"))
         return error_set(err, ST_USAGE, "the plan goes on in the background: --format does not apply");
+    ranks_keep_tries();
     RETURN_IF_ERROR(session_autotune(a->session, &o, err));
     return app_waits(a) ? plan_finish(a, f, err) : ST_OK;
 }

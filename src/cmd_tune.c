@@ -161,7 +161,7 @@ static Status run_tune(App *a, const CommandLine *cl, Error *err)
     if (!app_waits(a))
         return ST_OK;
     st = tune_finish(a, f, err);
-    if (out && (st == ST_OK || st == ST_FAIL || st == ST_CANCELLED)) {
+    if (out && dist_leads(a->dist) && (st == ST_OK || st == ST_FAIL || st == ST_CANCELLED)) {
         Error second = {0};
         Status wrote = session_export(a->session, out, NULL, true, &second);
         if (wrote != ST_OK && st == ST_OK)
@@ -199,7 +199,7 @@ const Command command_tune = {
             "--config tries whole recipes by a plan's strategy (standing_high, binary_fallback, fewest_bytes, ...), each "
             "evaluated as the plan says (native, command, manual, service_oriented), until its demand is met: 0 MET, 1 NOT "
             "MET. What was learned lies in --save_path: the same command goes on there.",
-    .flags = CMD_LONG | CMD_CLI,
+    .flags = CMD_LONG | CMD_CLI | CMD_RANKS,
     .options = tune_options,
     .run = run_tune,
 };

@@ -47,6 +47,8 @@ Status ranks_begin(App *a, int argc, char **argv, Error *err);
 bool ranks_share(App *a, const Command *c);
 /* Once at the end, with how this rank ended, of which rank 0 has told: gives the exit code's status. */
 Status ranks_end(App *a, Status st, Error *err);
+/* What is told where a rank is lost: a plan's tries are kept. */
+void ranks_keep_tries(void);
 
 /* What --device and the recipe's runner (r NULL: a command without one) come to, in a line: a list of devices is work for
  * ranks. Under --compat peer ST_USAGE where the peer divides and a processor of the recipe can't. */
@@ -112,12 +114,6 @@ Status app_replay_range(App *a, int first, int last, Error *err);
 void write_version(Str *out);
 
 /* ---- cmd_resume.c ---- */
-
-/* --session NAME of a command that runs and ends: from here on what it does is kept as a session; ST_USAGE where there is one
- * of this name. Before the session is made. */
-Status run_kept(App *a, const CommandLine *cl, Error *err);
-/* Gives it the name, once its model is open. */
-Status run_named(App *a, const CommandLine *cl, Error *err);
 
 Status sessions_list(App *a, Error *err);
 /* Offers sessions for completion: closed: those that no process has open, by name where they have one; else all but the open
@@ -189,11 +185,6 @@ Status tune_finish(App *a, OutFormat f, Error *err);
     {                                                                                                                  \
         "device", ARG_STR, "DEVICE", "cpu (default), or msModelSlim's npu:0,1,2,3: ranks on processors stand for those", COMP_NONE \
     }
-#define OPTION_SESSION                                                                                                 \
-    {                                                                                                                  \
-        "session", ARG_STR, "NAME", "keep what is found as a session of this name: attach looks at it, resume opens it", \
-            COMP_NONE                                                                                                  \
-    }
 #define OPTION_PROGRESS                                                                                                \
     {                                                                                                                  \
         "progress", ARG_CHOICE, "auto|always|json|never", "progress on stderr (auto: when stderr is a terminal)",      \
@@ -212,7 +203,7 @@ Status tune_finish(App *a, OutFormat f, Error *err);
     {                                                                                                                  \
         "ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE                                    \
     }
-#define OPTIONS_EFFECT_RUN OPTION_RUNTIME, OPTIONS_RUN, OPTION_SESSION, OPTION_PROGRESS
+#define OPTIONS_EFFECT_RUN OPTION_RUNTIME, OPTIONS_RUN, OPTION_PROGRESS
 
 /* check without a path: what the export of the present decision proves, and the rules of engines that it breaks. */
 Status check_decision(App *a, Error *err);

@@ -117,6 +117,14 @@ static const char *end_line = "slimscope: another rank was killed or failed, or 
 static const char resumes_line[] = "slimscope: another rank was killed or failed, or mpirun was stopped: the job ends; what was "
                                    "finished is kept, --resume goes on\n";
 
+static const char again_line[] = "slimscope: another rank was killed or failed, or mpirun was stopped: the job ends; the same plan and "
+                                 "folder go on from here\n";
+
+void ranks_keep_tries(void)
+{
+    end_line = again_line;
+}
+
 static void on_end(int sig)
 {
     (void)sig;

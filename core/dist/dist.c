@@ -19,7 +19,7 @@ struct Dist {
 };
 
 /* What each rank says when it comes to a call, and rank 0 answers. */
-typedef enum CallKind { CALL_SAME, CALL_COMMON, CALL_GATHER, CALL_SPREAD, CALL_END } CallKind;
+typedef enum CallKind { CALL_SAME, CALL_COMMON, CALL_GATHER, CALL_SPREAD, CALL_FIRST, CALL_END } CallKind;
 typedef struct Word {
     uint64_t calls, bits;
     int32_t kind, status;
@@ -226,10 +226,10 @@ void dist_packs_free(Pack *all, int n)
 }
 
 /* Whether every rank has the memory that it needs for what comes. */
-static Status have_room(Dist *d, bool room, Error *err)
+static Status have_room(Dist *d, CallKind kind, bool room, Error *err)
 {
     Error own = {0};
-    Word w = {.kind = CALL_GATHER, .status = room ? ST_OK : error_nomem(&own, "what the ranks gathered")};
+    Word w = {.kind = kind, .status = room ? ST_OK : error_nomem(&own, "what the ranks gathered")};
     snprintf(w.text, sizeof w.text, "%s", own.text);
     if (dist_size(d) == 1)
         return room ? ST_OK : error_set(err, own.status, "%s", own.text);
@@ -269,7 +269,7 @@ static Status gather(Dist *d, const Pack *mine, bool everywhere, Pack **all, Err
     *all = NULL;
     Pack *p = mem_zarray((size_t)size, sizeof *p);
     uint64_t *len = mem_zarray((size_t)size, sizeof *len);
-    Status st = have_room(d, p && len && !mine->oom, err);
+    Status st = have_room(d, CALL_GATHER, p && len && !mine->oom, err);
     if (st == ST_OK) {
         gather_lengths(d, mine->len, everywhere, len);
         bool room = true;
@@ -277,7 +277,7 @@ static Status gather(Dist *d, const Pack *mine, bool everywhere, Pack **all, Err
             p[r] = (Pack){.data = malloc(len[r] + 1), .len = len[r], .cap = len[r]};
             room = p[r].data != NULL;
         }
-        st = have_room(d, room, err);
+        st = have_room(d, CALL_GATHER, room, err);
     }
     if (st == ST_OK)
         gather_data(d, mine, everywhere, p);
@@ -346,6 +346,21 @@ void dist_hand_on(Dist *d, const Pack *state)
         return;
     put(d, d->port.rank + 1, &n, sizeof n);
     put(d, d->port.rank + 1, state->data, n);
+}
+
+Status dist_hand_out(Dist *d, Pack *p, Error *err)
+{
+    uint64_t n = p->len;
+    RETURN_IF_ERROR(have_room(d, CALL_FIRST, !p->oom, err));
+    if (dist_size(d) == 1)
+        return ST_OK;
+    spread(d, 0, &n, sizeof n);
+    if (dist_rank(d) > 0)
+        *p = (Pack){.data = malloc(n + 1), .len = n, .cap = n};
+    RETURN_IF_ERROR(have_room(d, CALL_FIRST, p->data || !n, err));
+    if (n)
+        spread(d, 0, p->data, n);
+    return ST_OK;
 }
 
 static Status from_rank(Dist *d, int rank, void *data, size_t n, Error *err)

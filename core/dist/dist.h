@@ -49,6 +49,8 @@ void dist_packs_free(Pack *all, int n);
  * job by dist_end's patience. */
 Status dist_take(Dist *d, Pack *state, Error *err);
 void dist_hand_on(Dist *d, const Pack *state);
+/* What rank 0 packed, on every rank: the others' *p, which was empty, gets it (pack_fini). */
+Status dist_hand_out(Dist *d, Pack *p, Error *err);
 /* n bytes of the last rank, or of the first, to all. */
 Status dist_from_last(Dist *d, void *data, size_t n, Error *err);
 Status dist_from_first(Dist *d, void *data, size_t n, Error *err);

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "base/ascii.h"
-#include "evaluate/task.h"
+#include "evaluate/part.h"
 
 /* ---- texts ---- */
 
@@ -142,10 +142,16 @@ Status choice_run(const TaskModel *m, const TaskSet *set, const TaskFile *file, 
     for (size_t i = 0; i < all && st == ST_OK; i++)
         from[i] = asked[i].from;
     const TokenSet t = task_tokens(&texts);
+    TaskPart part = {.first = 0};
     if (st == ST_OK)
-        st = subject_likelihood(m->subject, &t, from, sum, err);
+        st = task_part(&part, m->dist, &t, 0, err);
+    if (st == ST_OK)
+        st = subject_likelihood(m->subject, &part.mine, from + part.first, sum + part.first, err);
+    if (st == ST_OK)
+        st = task_part_gather(&part, sum, err);
     if (st == ST_OK)
         count(set, file, asked, sum, out);
+    task_part_fini(&part);
     task_texts_free(&texts);
     free(asked);
     free(from);

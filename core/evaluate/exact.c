@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/ascii.h"
+#include "evaluate/part.h"
 #include "evaluate/precheck.h"
-#include "evaluate/task.h"
 #include "text/flow.h"
 
 /* ---- what counts of a reply ---- */
@@ -164,6 +164,7 @@ typedef struct Replies {
     const TaskSet *set;
     const TaskFile *file;
     Reply *reply; /* [file->n] */
+    TaskPart part; /* of the questions, that this rank asks */
 } Replies;
 
 /* Where the reply ends: the first of the texts that end it; its length where none does. */
@@ -185,7 +186,7 @@ size_t task_reply_end(const TaskSet *set, const TaskItem *item, const char *s)
 static bool on_token(void *ctx, int text, int32_t id)
 {
     Replies *r = ctx;
-    Reply *p = &r->reply[text];
+    Reply *p = &r->reply[text += r->part.first];
     text_flow_put(&p->flow, r->m->tok, id, &p->text);
     return task_reply_end(r->set, &r->file->item[text], str_text(&p->text)) == p->text.len;
 }
@@ -232,22 +233,27 @@ static Status add_prompts(const TaskModel *m, const TaskFile *file, TaskTexts *t
 Status exact_run(const TaskModel *m, const TaskSet *set, const TaskFile *file, TaskScore *out, Error *err)
 {
     TaskTexts texts = {.starts = 0};
-    Replies r = {m, set, file, mem_zarray((size_t)file->n, sizeof *r.reply)};
+    Replies r = {.m = m, .set = set, .file = file, .reply = mem_zarray((size_t)file->n, sizeof *r.reply)};
     Greedy g = {.texts = 0};
     *out = (TaskScore){.n = file->n};
     Status st = r.reply ? add_prompts(m, file, &texts, err) : error_nomem(err, "the replies");
     const TokenSet t = task_tokens(&texts);
     const GreedyOptions o = {.stop = m->stop, .nstop = m->nstop, .max_tokens = set->max_tokens, .token = on_token, .ctx = &r};
     if (st == ST_OK)
-        st = subject_generate(m->subject, &t, &o, &g, NULL, err);
-    for (int i = 0; i < file->n && st == ST_OK; i++)
-        st = judge(&r, i, out, err);
+        st = task_part(&r.part, m->dist, &t, set->max_tokens, err);
+    if (st == ST_OK && r.part.mine.samples)
+        st = subject_generate(m->subject, &r.part.mine, &o, &g, NULL, err);
+    for (int i = 0; i < r.part.mine.samples && st == ST_OK; i++)
+        st = judge(&r, r.part.first + i, out, err);
+    if (st == ST_OK)
+        st = task_part_score(&r.part, out, err);
     for (int i = 0; r.reply && i < file->n; i++) {
         str_free(&r.reply[i].text);
         str_free(&r.reply[i].flow.held);
     }
     free(r.reply);
     greedy_fini(&g);
+    task_part_fini(&r.part);
     task_texts_free(&texts);
     return st;
 }

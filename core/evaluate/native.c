@@ -224,7 +224,7 @@ static Status subject_of(Run *r, bool quantized, Error *err)
                          (double)k->mem / 1e6);
     r->work = (Work){.recipe = r->trial->recipe, .level = r->trial->level, .peer = k->peer, .lenient = true};
     const SubjectOptions o = {.model = k->model, .pool = k->pool, .arith = k->arith, .mem = k->mem ? k->mem - taken : 0,
-                              .cancel = k->cancel, .work = quantized ? &r->work : NULL, .texts = texts, .ctx = r,
+                              .cancel = k->cancel, .dist = k->dist, .work = quantized ? &r->work : NULL, .texts = texts, .ctx = r,
                               .progress = progress, .progress_ctx = r};
     r->quantized = quantized;
     return subject_new(&r->subject, &o, err);
@@ -233,7 +233,7 @@ static Status subject_of(Run *r, bool quantized, Error *err)
 static Status ask(Run *r, const TaskSet *set, const TaskFile *file, bool quantized, TaskScore *out, Error *err)
 {
     const EvalKit *k = r->kit;
-    TaskModel m = {.tok = r->tok, .vocab = k->model->cfg.vocab, .peer = k->peer};
+    TaskModel m = {.dist = k->dist, .tok = r->tok, .vocab = k->model->cfg.vocab, .peer = k->peer};
     int32_t *stop = NULL;
     Status st = subject_of(r, quantized, err);
     if (st == ST_OK && set->chat)
@@ -248,17 +248,36 @@ static Status ask(Run *r, const TaskSet *set, const TaskFile *file, bool quantiz
     return st;
 }
 
+/* find_base, where rank 0 has the file. */
+static Status known_base(const Run *r, const char *path, const char *key, bool *known, TaskScore *out, Error *err)
+{
+    Pack p = {0};
+    if (dist_leads(r->kit->dist) && find_base(path, key, out))
+        pack_put(&p, out, sizeof *out);
+    Status st = dist_hand_out(r->kit->dist, &p, err);
+    if (st == ST_OK && (*known = p.len > 0)) {
+        Unpack in = unpack_of(&p);
+        unpack_get(&in, out, sizeof *out);
+    }
+    pack_fini(&p);
+    return st;
+}
+
 /* The float model's answers, kept below the folder of the run. */
 static Status ask_base(Run *r, const TaskSet *set, const TaskFile *file, TaskScore *out, Error *err)
 {
     char key[65];
     Str path = {0};
     RETURN_IF_ERROR(base_key(set, r->kit, key, err));
-    Status st = eval_place(r->kit, "history", "float_answers.json", &path, err);
-    if (st == ST_OK && !find_base(str_text(&path), key, out)) {
+    const bool leads = dist_leads(r->kit->dist);
+    bool known = false;
+    Status st = leads ? eval_place(r->kit, "history", "float_answers.json", &path, err) : ST_OK;
+    if (st == ST_OK)
+        st = known_base(r, str_text(&path), key, &known, out, err);
+    if (st == ST_OK && !known) {
         eval_log(r->kit, "%s: the float model is asked", set->name);
         st = ask(r, set, file, false, out, err);
-        if (st == ST_OK)
+        if (st == ST_OK && leads)
             st = keep_base(str_text(&path), key, out, err);
     }
     str_free(&path);
@@ -343,6 +362,7 @@ static Status native_run(const void *settings, const Expectation *e, int n, cons
 const EvaluatorType evaluator_native = {
     .name = "native",
     .object = &native_object,
+    .ranks = true,
     .settings = native_settings,
     .ready = native_ready,
     .run = native_run,

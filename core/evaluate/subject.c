@@ -10,6 +10,7 @@
 #include "measure/logitpass.h"
 #include "process/sink_keep.h"
 #include "run/ready.h"
+#include "run/share.h"
 
 enum { AT_ONCE = 32, PASS_ROWS = 4096 };
 
@@ -59,7 +60,18 @@ static Status quantize(Subject *s, Error *err)
                            .longest = calib ? longest_of(calib->start, calib->samples) : 0};
     RETURN_IF_ERROR(runner_of(s, keptmodel_bytes(s->pipeline) + pipeline_bytes(s->pipeline, &size), err));
     const Sink sink = keep_sink(&s->kept);
-    return pipeline_run(s->pipeline, s->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1}, err);
+    PipelineOptions o = {.calib = calib, .sinks = &sink, .nsinks = 1};
+    Share share = {0};
+    Status st = ST_OK;
+    if (calib && dist_size(s->o.dist) > 1 && pipeline_divides(s->pipeline) && share_all_have(calib, dist_size(s->o.dist))) {
+        st = share_init(&share, s->o.dist, calib, err);
+        o.calib = &share.mine;
+        o.dist = s->o.dist;
+    }
+    if (st == ST_OK)
+        st = pipeline_run(s->pipeline, s->r, &o, err);
+    share_fini(&share);
+    return st;
 }
 
 Status subject_new(Subject **out, const SubjectOptions *o, Error *err)

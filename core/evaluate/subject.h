@@ -1,6 +1,7 @@
 #ifndef SLIM_EVALUATE_SUBJECT_H
 #define SLIM_EVALUATE_SUBJECT_H
 
+#include "dist/dist.h"
 #include "process/work.h"
 #include "run/decode.h"
 #include "text/calib.h"
@@ -14,6 +15,7 @@ typedef struct SubjectOptions {
     ArithMode arith;
     uint64_t mem;      /* bytes that all of it may take beside the process as it is; 0: no limit */
     const Cancel *cancel;
+    Dist *dist;        /* ranks that make the same model, each from a part of the texts where that can be; NULL: alone */
     const Work *work;  /* NULL: the float model; borrowed, with what it points to */
     /* Texts of a work's pipeline: *calib (NULL where it needs none), and those of prior stages by pipeline_set_prior; they
      * outlive the call to subject_new. */

@@ -36,6 +36,7 @@ typedef struct TaskSet {
 /* Who answers. */
 typedef struct TaskModel {
     Subject *subject;
+    Dist *dist;                /* ranks that ask the same model, each a part of the questions; NULL: alone */
     const Tokenizer *tok;
     const ChatForm *chat;      /* NULL without TaskSet.chat */
     const int32_t *stop;       /* [nstop] */

@@ -65,7 +65,6 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
-    .divides = true,
     .needs = PROCESSOR_TURN | PROCESSOR_OUTPUTS | PROCESSOR_INPUTS,
     .start = start,
     .end = end,

@@ -52,6 +52,8 @@ static void report(Session *s)
     AutotuneView v;
     LoopStep now = {.kind = t->doing, .best = loop_best(t->loop)};
     Error err = {0};
+    if (!dist_leads(s->opt.dist))
+        return;
     Status st = t->state == AUTOTUNE_ENDED && t->doing == LOOP_DONE ? loop_next(t->loop, &now, &err) : ST_OK;
     const TrialsAbout about = {.model = s->model->path, .seconds = (double)(clock_ns() - t->began) * 1e-9};
     if (st == ST_OK)
@@ -79,10 +81,12 @@ static void loop_log(void *ctx, int level, const char *text)
     session_log(ctx, level, "%s", text);
 }
 
+/* Rank 0's: what comes next depends on it. */
 static int64_t wall_clock(void *ctx)
 {
-    (void)ctx;
-    return (int64_t)time(NULL);
+    const Session *s = ctx;
+    int64_t now = dist_leads(s->opt.dist) ? (int64_t)time(NULL) : INT64_MAX;
+    return dist_least(s->opt.dist, &now, NULL) == ST_OK ? now : (int64_t)time(NULL); /* where that fails, all that comes does */
 }
 
 /* ---- rankings ---- */
@@ -304,8 +308,10 @@ static Status start_trial(Session *s, const LoopStep *step, Job **out, Error *er
 }
 
 /* The folder of the best try in place of the one before. */
-static Status keep_folder(const LoopStep *step, Error *err)
+static Status keep_folder(const Session *s, const LoopStep *step, Error *err)
 {
+    if (!dist_leads(s->opt.dist))
+        return ST_OK;
     if (dir_exists(step->kept))
         RETURN_IF_ERROR(dir_remove(step->kept, err));
     if (rename(step->trial.folder, step->kept) != 0)
@@ -348,7 +354,7 @@ static void keep_practice(Session *s, const LoopStep *step)
 
 static void ended(Session *s, const LoopStep *step)
 {
-    if (step->final && s->autotune->practices)
+    if (step->final && s->autotune->practices && dist_leads(s->opt.dist))
         keep_practice(s, step);
 
     Autotune *t = s->autotune;
@@ -386,7 +392,7 @@ static Status advance(Session *s, Error *err)
         if (step.kind == LOOP_DONE)
             ended(s, &step);
         else if (step.kind == LOOP_KEEP)
-            st = keep_folder(&step, err) != ST_OK ? err->status : loop_kept(t->loop, err);
+            st = keep_folder(s, &step, err) != ST_OK ? err->status : loop_kept(t->loop, err);
         else
             st = start_step(s, &step, err);
         if (st != ST_OK && step.kind == LOOP_QUANTIZE && st != ST_NOMEM) { /* the recipe can't be run: the loop ends with it */
@@ -519,7 +525,7 @@ static Status open_loop(Session *s, Error *err)
     const LoopOptions o = {.plan = t->plan, .rows = &plan_rows, .save_path = t->save_path, .peer = s->opt.peer,
                            .timeout = t->timeout, .model = s->model,
                            .model_type = t->model_type ? t->model_type : s->model->cfg.model_type,
-                           .model_id = s->model->fingerprint, .data_id = data, .experience = table, .now = wall_clock,
+                           .dist = s->opt.dist, .model_id = s->model->fingerprint, .data_id = data, .experience = table, .now = wall_clock,
                            .log = loop_log, .ctx = s};
     Status st = loop_open(&t->loop, &o, err);
     free(table);
@@ -542,6 +548,8 @@ static Status ready(Session *s, Error *err)
     Autotune *t = s->autotune;
     int n;
     const EvaluatorType *e = plan_evaluator(t->plan);
+    if (!e->ranks && !dist_leads(s->opt.dist))
+        return ST_OK;
     const Expectation *demand = plan_demand(t->plan, &n);
     const EvalKit kit = {.model = s->model, .model_path = s->model->path, .arith = s->opt.arith, .peer = s->opt.peer,
                          .work_dir = t->save_path, .log = loop_log, .ask = s->opt.asks ? no_answer : NULL, .ctx = s};

@@ -356,16 +356,12 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
     if (step->nscore && step->score[0].metric == &metric_together)
         return post_scores(k->queue, j, step, err); /* the owner writes them down with their sets */
     Status st = keep_found(k, step, err);
-    if (!dist_leads(j->opt.dist)) { /* rank 0 shows it */
+    if (!dist_leads(j->opt.dist)) { /* statistics are rank 0's, the owner of each has the scores, by which a search goes on */
         for (int i = 0; i < step->nlinear; i++)
             linear_result_fini(&step->linear[i]);
-        return st;
+        return st == ST_OK && step->nscore ? post_scores(k->queue, j, step, err) : st;
     }
-    if (k->keeper && step->h && !j->aside && dist_size(j->opt.dist) > 1) { /* its stream is a part of the texts: rows alone are kept */
-        Str b = {0};
-        entry_rows(j, step, &b);
-        keeper_put_patiently(k->keeper, &b);
-    } else if (k->keeper && step->h && !j->aside) {
+    if (k->keeper && step->h && !j->aside) {
         KeptLayer l;
         entry_layer(j, step, &l);
         l.carried = runner_carries(j->model, (int)step->done, step->h);
@@ -443,7 +439,7 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
     const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
                            .threads = pool_threads(k->pool), .arith = j->opt.arith};
     const RunnerNeed n = runner_need(m, &ask);
-    const PassSize size = {.samples = k->calib->samples, .threads = ask.threads, .rows = ask.rows, .longest = ask.longest};
+    const PassSize size = {k->calib->samples, ask.threads, ask.rows, ask.longest};
     const JobMemory need = {.held = pipeline_bytes(k->base, &size),
                             .runner = max_u64((uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
                                               pipeline_prior_bytes(k->base, ask.threads, ask.arith)),
@@ -481,7 +477,7 @@ Status kit_meet(const Kit *k, const Job *j, Error *err)
 static void tell_division(Kit *k, const Job *j)
 {
     char line[200];
-    if (dist_size(j->opt.dist) == 1 || pass_divides(&j->plan, dist_size(j->opt.dist)) != DIVIDES_NOT)
+    if (dist_size(j->opt.dist) == 1 || pass_divides(&j->plan) != DIVIDES_NOT)
         return;
     snprintf(line, sizeof line, "%s: is not divided over ranks: rank 0 of %d does all of it", j->plan.pass->name,
              dist_size(j->opt.dist));
@@ -495,7 +491,7 @@ static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, p->tokens, threads);
-    uint64_t copy = k->keeper && pass->stream && dist_size(j->opt.dist) == 1 ? stream_bytes(j->model, p->tokens) : 0;
+    uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, p->tokens) : 0;
     uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
     k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > kit_mem_limit(j);
     const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
@@ -678,7 +674,6 @@ static Status measure_divided(Kit *k, Job *j, Pipeline *p, Error *err)
     bool divided;
     RETURN_IF_ERROR(kit_meet(k, j, err));
     RETURN_IF_ERROR(divide_texts(k, j, p, &divided, err));
-    pipeline_set_whole(p, divided ? k->calib : NULL);
     if (dist_size(d) == 1 || divided)
         return measure_work(k, j, p, err);
     post_log(k->queue, j, 0, "the measurement is not divided over ranks (processors that look at texts, routed experts with "
@@ -716,6 +711,19 @@ static Status measure(Kit *k, Job *j, Error *err)
 static Status (*const run_of[])(Kit *, Job *, Error *) = {
     [JOB_ANALYZE] = analyze, [JOB_MEASURE] = measure, [JOB_QUANTIZE] = kit_quantize, [JOB_EVALUATE] = kit_evaluate,
     [JOB_GENERATE] = kit_generate};
+/* Jobs whose work is divided over ranks, or each rank's own. */
+static const bool divides[] = {[JOB_ANALYZE] = true, [JOB_MEASURE] = true, [JOB_QUANTIZE] = true, [JOB_EVALUATE] = true,
+                               [JOB_GENERATE] = false};
+
+/* Over several ranks all of them begin the same job. */
+static Status run(Kit *k, Job *j, Error *err)
+{
+    const JobKind kind = j->view->kind;
+    if (dist_size(j->opt.dist) == 1)
+        return run_of[kind](k, j, err);
+    RETURN_IF_ERROR(kit_same_job(j, err));
+    return divides[kind] ? run_of[kind](k, j, err) : kit_lead(k, j, run_of[kind], err);
+}
 
 /* The last job's profile goes with its runner, whose reader may still tell it something. */
 static Status begin_profile(Kit *k, const Job *j, Error *err)
@@ -749,7 +757,7 @@ Status kit_run(Kit *k, Job *j, Error *err)
     k->laps = k->prior_stage = 0;
     k->trains = false;
     RETURN_IF_ERROR(begin_profile(k, j, err));
-    Status st = run_of[j->view->kind](k, j, err);
+    Status st = run(k, j, err);
     if (k->profile)
         profile_report(k->profile, &j->profile);
     if (st != ST_OK)

@@ -60,14 +60,18 @@ Status kit_evaluate(Kit *k, Job *j, Error *err)
 {
     EvaluateJob *e = &j->evaluate;
     RETURN_IF_ERROR(kit_pool(k, j, err));
-    const EvalKit kit = {.model = j->model, .model_path = j->model->path, .pool = k->pool, .mem = kit_mem_limit(j),
+    const EvalKit kit = {.model = j->model, .model_path = j->model->path, .pool = k->pool,
+                         .dist = dist_size(j->opt.dist) > 1 ? j->opt.dist : NULL, .mem = kit_mem_limit(j),
                          .arith = j->opt.arith, .peer = j->opt.peer, .work_dir = e->work_dir, .cancel = &j->cancel,
                          .progress = evaluate_progress, .log = evaluate_log, .ask = j->opt.asks ? evaluate_ask : NULL,
                          .measure = evaluate_measure, .texts = evaluate_texts, .ctx = k};
     const EvalTrial trial = {.recipe = j->recipe, .level = j->level, .folder = e->folder, .number = e->number, .id = e->id};
     int64_t t0 = clock_ns();
     kit_tell(k, e->type->name, 0, 0);
-    RETURN_IF_ERROR(e->type->run(e->settings, e->expect, e->nexpect, &kit, &trial, &e->result, err));
+    if (e->type->ranks || dist_leads(j->opt.dist))
+        RETURN_IF_ERROR(e->type->run(e->settings, e->expect, e->nexpect, &kit, &trial, &e->result, err));
+    if (!e->type->ranks)
+        RETURN_IF_ERROR(kit_hand_out_result(j->opt.dist, &e->result, err));
     e->result.seconds = (double)(clock_ns() - t0) * 1e-9;
     kit_tell(k, "done", 0, 0);
     return ST_OK;

@@ -74,6 +74,13 @@ bool kit_divides(const Job *j, const Pipeline *p, const TokenSet *texts);
 /* The effect of the job's levels, into j->effect and j->blocks. */
 Status kit_measure(Kit *k, Job *j, Error *err);
 
+/* Whether all ranks are about to do the same: what the job is of. */
+Status kit_same_job(const Job *j, Error *err);
+/* Rank 0 does it, the others wait until it is done. */
+Status kit_lead(Kit *k, Job *j, Status (*run)(Kit *k, Job *j, Error *err), Error *err);
+/* What rank 0's evaluator found, on every rank. */
+Status kit_hand_out_result(Dist *d, EvalResult *r, Error *err);
+
 /* Jobs of files of their own. */
 Status kit_quantize(Kit *k, Job *j, Error *err);
 Status kit_evaluate(Kit *k, Job *j, Error *err);

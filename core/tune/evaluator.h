@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "base/pool.h"
+#include "dist/dist.h"
 #include "measure/effect.h"
 #include "recipe/recipe.h"
 #include "tune/demand.h"
@@ -27,6 +28,7 @@ typedef struct EvalKit {
     const Model *model;
     const char *model_path;
     Pool *pool;
+    Dist *dist;           /* the ranks that run it together (EvaluatorType.ranks); NULL: it is alone */
     uint64_t mem;         /* bytes, 0: no limit */
     ArithMode arith;
     bool peer;            /* --compat peer */
@@ -53,6 +55,8 @@ typedef struct EvaluatorType {
     const Object *object; /* all keys of `evaluation`: FIELD_EVALUATION and its own; its check sees the whole mapping, so
                            * also what the demand has to fit, and may ask check_peer */
     bool folder;          /* wants the written model */
+    bool ranks;           /* every rank of a job runs it, over its part, and all find the same; else rank 0 alone does, whose
+                           * program, server or person it is */
     bool peer;            /* the peer has it; others are refused under --compat peer */
     /* Its settings from the checked mapping (the document outlives them); NULL: no memory. */
     const void *(*settings)(Arena *a, const YamlNode *map);

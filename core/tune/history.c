@@ -36,6 +36,8 @@ static Status path_of(const History *h, const char *name, Str *out, Error *err)
 static Status put_aside(const History *h, const char *name, const char *why, Error *err)
 {
     Str from = {0}, to = {0};
+    if (!dist_leads(h->o.dist))
+        return ST_OK;
     Status st = path_of(h, name, &from, err);
     for (int i = 0; st == ST_OK; i++) {
         char other[80];
@@ -50,6 +52,33 @@ static Status put_aside(const History *h, const char *name, const char *why, Err
         st = file_error(err, "put aside", from.s, errno);
     str_free(&from);
     str_free(&to);
+    return st;
+}
+
+/* The contents of a file as rank 0 reads them, on every rank; NULL: there is none, or it can't be read, *why says why.
+ * Caller frees. */
+static Status take_file(const History *h, const char *name, size_t most, char **text, size_t *len, Error *why, Error *err)
+{
+    Str path = {0};
+    Pack p = {0};
+    *text = NULL;
+    *len = 0;
+    Status st = path_of(h, name, &path, err);
+    if (st == ST_OK && dist_leads(h->o.dist) && file_exists(path.s) && file_read(path.s, most, text, len, why) == ST_NOMEM)
+        st = error_set(err, ST_NOMEM, "%s", why->text);
+    str_free(&path);
+    if (dist_size(h->o.dist) == 1)
+        return st;
+    if (*text)
+        pack_put(&p, *text, *len + 1);
+    p.oom = p.oom || st != ST_OK;
+    st = dist_hand_out(h->o.dist, &p, err);
+    if (st == ST_OK && !dist_leads(h->o.dist) && p.len) { /* which has its NUL */
+        *text = (char *)p.data;
+        *len = p.len - 1;
+        p = (Pack){0};
+    }
+    pack_fini(&p);
     return st;
 }
 
@@ -166,16 +195,13 @@ static Status read_answers(History *h, const YamlNode *root, Error *err)
 
 static Status load_answers(History *h, Error *err)
 {
-    Str path = {0};
-    char *text = NULL;
+    char *text;
     size_t len;
     YamlDoc *doc = NULL;
     Error why = {0};
-    Status st = path_of(h, "accuracy.yaml", &path, err);
-    if (st == ST_OK && file_exists(path.s)) {
-        st = file_read(path.s, YAML_BYTES_MAX, &text, &len, &why);
-        if (st == ST_OK)
-            st = yaml_parse(&doc, text, len, "accuracy.yaml", &why);
+    Status st = take_file(h, "accuracy.yaml", YAML_BYTES_MAX, &text, &len, &why, err);
+    if (st == ST_OK && (text || why.status != ST_OK)) {
+        st = text ? yaml_parse(&doc, text, len, "accuracy.yaml", &why) : why.status;
         const YamlNode *root = st == ST_OK ? yaml_root(doc) : NULL;
         if (st == ST_OK && root && root->kind != YAML_MAP)
             st = error_set(&why, ST_DATA, "it is no mapping");
@@ -188,7 +214,6 @@ static Status load_answers(History *h, Error *err)
     }
     yaml_doc_free(doc);
     free(text);
-    str_free(&path);
     return st;
 }
 
@@ -196,7 +221,7 @@ static Status write_file(const History *h, const char *name, const Str *text, Er
 {
     Str path = {0};
     Status st = text->oom ? error_nomem(err, "the history") : path_of(h, name, &path, err);
-    if (st == ST_OK)
+    if (st == ST_OK && dist_leads(h->o.dist))
         st = file_write_atomic(path.s, str_text(text), text->len, err);
     str_free(&path);
     return st;
@@ -290,12 +315,13 @@ enum { RANKING_BYTES_MAX = 64 << 20 };
 
 bool tunehist_ranking(History *h, const char *key, RankRow **rows, int64_t *n)
 {
-    Str path = {0};
+    char *file = NULL;
+    size_t len;
     Error why = {0};
     cJSON *root = NULL;
-    bool fine = path_of(h, "ranking.json", &path, &why) == ST_OK && !h->o.peer && file_exists(path.s) &&
-                json_parse_file(path.s, RANKING_BYTES_MAX, &root, &why) == ST_OK;
-    str_free(&path);
+    bool fine = !h->o.peer && take_file(h, "ranking.json", RANKING_BYTES_MAX, &file, &len, &why, &why) == ST_OK && file &&
+                json_parse(file, len, "ranking.json", &root, &why) == ST_OK;
+    free(file);
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "rows"), *one;
     const char *of = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, "key"));
     cJSON_Delete(h->ranking);
@@ -386,13 +412,15 @@ static Status load_run(History *h, Error *err)
         {"plan", "the plan is not the one of the last run in this folder: answers to the same recipes count"},
     };
     const char *now[] = {h->o.ids.model, h->o.ids.data, h->o.ids.evaluator, h->o.ids.plan};
-    Str path = {0};
+    char *text;
+    size_t len;
     cJSON *root = NULL;
     Error why = {0};
-    Status st = path_of(h, "run.json", &path, err);
-    if (st == ST_OK && file_exists(path.s) && json_parse_file(path.s, 1 << 20, &root, &why) != ST_OK)
+    Status st = take_file(h, "run.json", 1 << 20, &text, &len, &why, err);
+    bool there = text || why.status != ST_OK;
+    if (st == ST_OK && there && (!text || json_parse(text, len, "run.json", &root, &why) != ST_OK))
         st = put_aside(h, "run.json", why.text, err);
-    str_free(&path);
+    free(text);
     bool said = false;
     for (size_t i = 0; st == ST_OK && i < sizeof parts / sizeof parts[0]; i++)
         if (differs(root, parts[i].key, now[i]) && !(i == 3 && said)) {
@@ -448,10 +476,12 @@ Status tunehist_open(History **out, const HistoryOptions *o, Error *err)
     bool made;
     h->o = *o;
     str_printf(&dir, "%s/history", o->save_path);
-    Status st = dir.oom ? error_nomem(err, "the history") : dir_make_mode(dir.s, 0777, &made, err);
+    Status st = dir.oom ? error_nomem(err, "the history") : ST_OK;
+    if (st == ST_OK && dist_leads(o->dist))
+        st = dir_make_mode(dir.s, 0777, &made, err);
     str_free(&dir);
     str_puts(&h->records, "records: []\n");
-    if (st == ST_OK && o->peer)
+    if (st == ST_OK && o->peer && dist_leads(o->dist))
         st = delete_practices(h, err);
     if (st == ST_OK)
         st = load_answers(h, err);

@@ -1,6 +1,7 @@
 #ifndef SLIM_TUNE_HISTORY_H
 #define SLIM_TUNE_HISTORY_H
 
+#include "dist/dist.h"
 #include "tune/plan.h"
 
 /* What a tuning run learned, in save_path/history: accuracy.yaml (answers by key), history.yaml (tries in order), ID.yaml (each
@@ -24,6 +25,7 @@ typedef struct HistoryOptions {
     const char *save_path;
     bool peer;               /* nothing but the peer's files and keys of files; its old practices are deleted first */
     HistoryIds ids;
+    Dist *dist;              /* rank 0 reads and writes the files, all ranks have what is in them; NULL: alone */
     void (*log)(void *ctx, int level, const char *text); /* one line each: what is broken or has changed */
     void *ctx;
 } HistoryOptions;

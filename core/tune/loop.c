@@ -60,9 +60,24 @@ static Status folder_of(Loop *l, const char *name, const char **out, Error *err)
     return *out ? ST_OK : error_nomem(err, "the loop");
 }
 
+/* Whether all ranks have the same plan, data and experience. */
+static Status same_work(const Loop *l, const HistoryIds *ids, Error *err)
+{
+    Hasher h;
+    if (dist_size(l->o.dist) == 1)
+        return ST_OK;
+    RETURN_IF_ERROR(dist_same(l->o.dist, "plan", ids->plan, sizeof ids->plan, err));
+    hasher_init(&h);
+    hasher_str(&h, ids->model);
+    hasher_str(&h, ids->data);
+    hasher_str(&h, l->evaluation_key);
+    const Digest d = hasher_end(&h);
+    return dist_same(l->o.dist, "model, calibration set or data set of the plan", &d, sizeof d, err);
+}
+
 static Status open_history(Loop *l, Error *err)
 {
-    HistoryOptions h = {.save_path = l->o.save_path, .peer = l->o.peer, .log = tell, .ctx = l};
+    HistoryOptions h = {.save_path = l->o.save_path, .peer = l->o.peer, .dist = l->o.dist, .log = tell, .ctx = l};
     size_t len;
     const char *source = plan_source(l->o.plan, &len);
     Digest d = digest_of(source, len);
@@ -70,6 +85,7 @@ static Status open_history(Loop *l, Error *err)
     snprintf(h.ids.model, sizeof h.ids.model, "%s", l->o.model_id ? l->o.model_id : "");
     snprintf(h.ids.data, sizeof h.ids.data, "%s", l->o.data_id ? l->o.data_id : "");
     RETURN_IF_ERROR(loop_evaluation_key(l->o.plan, l->o.rows, l->o.peer, l->o.model_id, l->o.data_id, l->evaluation_key, err));
+    RETURN_IF_ERROR(same_work(l, &h.ids, err));
     /* of the evaluation alone, so that a changed model isn't told as changed settings */
     RETURN_IF_ERROR(loop_evaluation_key(l->o.plan, l->o.rows, false, "", "", h.ids.evaluator, err));
     return tunehist_open(&l->history, &h, err);
@@ -294,7 +310,7 @@ static Status write_final(Loop *l, const Practice *p, Error *err)
     str_append(&l->final, p->text, p->len);
     str_printf(&path, "%s/best_practice.yaml", l->o.save_path);
     Status st = l->final.oom || path.oom ? error_nomem(err, "the recipe") : ST_OK;
-    if (st == ST_OK && !l->o.peer)
+    if (st == ST_OK && !l->o.peer && dist_leads(l->o.dist))
         st = file_write_atomic(path.s, l->final.s, l->final.len, err);
     str_free(&path);
     return st;
@@ -317,8 +333,10 @@ static void finish(Loop *l, LoopEnd end, const Practice *p, const char *fmt, ...
 static Status is_kept(const Loop *l, int at, bool *yes, Error *err)
 {
     char key[LOOP_KEY_MAX];
+    int64_t there = dist_leads(l->o.dist) ? dir_exists(l->result_dir) : 1; /* as rank 0 sees it */
     RETURN_IF_ERROR(key_of(l, l->tries[at].practice, key, err));
-    *yes = strcmp(tunehist_kept(l->history), key) == 0 && dir_exists(l->result_dir);
+    RETURN_IF_ERROR(dist_least(l->o.dist, &there, err));
+    *yes = strcmp(tunehist_kept(l->history), key) == 0 && there;
     return ST_OK;
 }
 

@@ -21,6 +21,8 @@ typedef struct LoopOptions {
     const char *model_id;        /* tells the model's contents from any other's (a digest); NULL: unknown */
     const char *data_id;         /* the same of the calibration set */
     const char *experience;      /* as StrategyKit */
+    Dist *dist;                  /* ranks that run loops of the same plan, a step of each like those of the others: rank 0 has
+                                  * the files, now() is the same on all of them; NULL: alone */
     int64_t (*now)(void *ctx);   /* seconds since 1970 */
     void (*log)(void *ctx, int level, const char *text); /* one line: what has changed since an earlier run, say; may be NULL */
     void *ctx;
