@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "io/file.h"
 #include "io/modeldir.h"
+#include "session/attach.h"
 #include "session/settings.h"
 #include "src/internal.h"
 #include "src/page.h"
@@ -57,7 +58,7 @@ Status app_go_on(App *a, Error *err)
     a->next = NULL;
     a->quit = false;
     a->log_seen = session_log_old(a->session);
-    if (st == ST_OK)
+    if (st == ST_OK && !session_attached(a->session, &(AttachView){0}))
         session_follow(a, NULL);
     return st;
 }
@@ -85,6 +86,13 @@ static void kept_line(App *a, char *out, size_t size)
     int n = 0;
     bool person = a->face == FACE_UI || (a->face == FACE_SHELL && isatty(STDIN_FILENO));
     *out = 0;
+    AttachView v;
+    if (s && session_attached(s, &v)) {
+        const char *name = v.hello->name[0] ? v.hello->name : v.hello->id;
+        snprintf(out, size, v.over ? "process %ld has closed the session: slimscope resume %s opens it"
+                                   : "process %ld goes on with it: slimscope attach %s looks at it again", v.hello->pid, name);
+        return;
+    }
     if (!s || !person || !session_has_work(s))
         return;
     if (session_unkept(s)) {
@@ -120,6 +128,7 @@ void app_fini(App *a)
     session_free(a->next);
     free((char *)a->options.state_dir);
     free((char *)a->options.cache_dir);
+    free(a->words);
     free(a->replay_file);
     memset(a, 0, sizeof *a);
 }
@@ -350,7 +359,7 @@ static void history_line(const Command *cmd, const CommandLine *cl, int argc, ch
 static Status record(App *a, const Command *cmd, const CommandLine *cl, int argc, char **argv, int undo_before,
                      Error *err)
 {
-    if (!a->session || (cmd->flags & CMD_NO_LOG) || a->next) /* going on elsewhere is no part of what was done here */
+    if (!a->session || (cmd->flags & CMD_NO_LOG) || a->next || session_attached(a->session, &(AttachView){0})) /* going on elsewhere is no part of what was done here */
         return ST_OK;
     Str line = {0};
     history_line(cmd, cl, argc, argv, &line);
@@ -362,6 +371,12 @@ static Status record(App *a, const Command *cmd, const CommandLine *cl, int argc
     Status st = line.oom ? error_nomem(err, "the history of commands") : session_record(a->session, line.s, err);
     str_free(&line);
     return st;
+}
+
+bool command_reads(const Command *c)
+{
+    const unsigned changes = CMD_EDIT | CMD_LONG | CMD_INPUT;
+    return c == command_find("rank") || c == command_find("set") || (!(c->flags & changes) && c->flags & (CMD_NO_LOG | CMD_NEUTRAL));
 }
 
 static Status run_command(App *a, const Command *cmd, int argc, char **argv, const bool *quoted, Error *err)
@@ -380,6 +395,8 @@ static Status run_command(App *a, const Command *cmd, int argc, char **argv, con
         return st;
     }
     Status st = (cmd->flags & CMD_NEEDS_MODEL) ? app_need_model(a, err) : ST_OK;
+    if (st == ST_OK && a->session && !command_reads(cmd))
+        st = attached_refuses(a->session, err);
     if (st == ST_OK) {
         int depth = a->session ? session_undo_depth(a->session) : 0;
         a->shows = false;

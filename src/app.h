@@ -52,6 +52,7 @@ struct App {
     void *print_ctx;
     bool quit;               /* set by the quit command */
     Session *next;           /* that the workbench or the shell goes on with, once it has left this one; NULL: it ends then */
+    char *words;             /* of the command line, for those that attach; options.words */
     char *replay_file;       /* script being run, for messages */
     int replay_line;
     /* screen commands; NULL without a workbench */
@@ -156,6 +157,8 @@ struct Command {
 };
 extern const Command *const command_table[]; /* NULL-terminated, src/commands.c */
 const Command *command_find(const char *name);
+/* Whether it changes and runs nothing in the session: all that a session that is attached to another process takes. */
+bool command_reads(const Command *c);
 
 /* Parses one line by the lexer and runs it. Records it in the session unless CMD_NO_LOG. Long commands return at once
  * in FACE_UI and FACE_SHELL with "async"; otherwise they wait. An empty line or a comment does nothing. */

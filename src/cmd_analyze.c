@@ -197,9 +197,11 @@ Status open_for_run(App *a, const CommandLine *cl, const char *calib, Error *err
     if (a->face == FACE_CLI && !path)
         return error_set(err, ST_USAGE, "'%s' needs --model_path DIR", cl->command->name);
     apply_progress(a, cl);
+    RETURN_IF_ERROR(run_kept(a, cl, err));
     RETURN_IF_ERROR(apply_run_options(a, cl, err));
     if (path)
         RETURN_IF_ERROR(app_open_model(a, path, cl_str(cl, "model_type"), err));
+    RETURN_IF_ERROR(run_named(a, cl, err));
     RETURN_IF_ERROR(app_need_model(a, err));
     if (set || (calib && a->face == FACE_CLI))
         RETURN_IF_ERROR(session_set_calib(a->session, set ? set : calib, err));
@@ -347,6 +349,7 @@ static const Option analyze_options[] = {
     OPTION_LABELS,
     OPTIONS_RESULT,
     OPTIONS_RUN,
+    OPTION_SESSION,
     OPTION_PROGRESS,
     {0},
 };

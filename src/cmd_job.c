@@ -2,6 +2,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "session/attach.h"
 #include "src/commands.h"
 #include "src/internal.h"
 
@@ -139,7 +140,8 @@ const Command command_profile = {
 
 static Status run_quit(App *a, const CommandLine *cl, Error *err)
 {
-    if (a->session && session_busy(a->session) && !cl->bang)
+    const bool own = a->session && !session_attached(a->session, &(AttachView){0});
+    if (own && session_busy(a->session) && !cl->bang)
         return error_set(err, ST_USAGE, "a job runs: 'wait' for it, or 'quit!' to leave it; finished rows are kept");
     a->quit = true;
     return ST_OK;

@@ -254,6 +254,7 @@ static const Option quant_options[] = {
     OPTIONS_QUANTIZE,
     OPTION_RUNTIME,
     OPTIONS_RUN,
+    OPTION_SESSION,
     OPTION_PROGRESS,
     {0},
 };

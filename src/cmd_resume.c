@@ -259,6 +259,38 @@ Status session_named(App *a, const CommandLine *cl, const char *name, bool *foun
     return ST_OK;
 }
 
+Status run_kept(App *a, const CommandLine *cl, Error *err)
+{
+    const char *name = cl_str(cl, "session");
+    SessionInfo i;
+    bool found;
+    if (!name)
+        return ST_OK;
+    if (a->face != FACE_CLI)
+        return error_set(err, ST_USAGE, "--session belongs to the program's command line: here 'save NAME' names the session");
+    if (!dist_leads(a->dist)) /* rank 0 keeps it */
+        return ST_OK;
+    RETURN_IF_ERROR(find_named(name, &i, &found, err));
+    if (found)
+        return error_set(err, ST_USAGE, i.locked ? "session '%s' is open already: 'slimscope attach %s' looks at its job"
+                                                 : "session '%s' is kept already: 'slimscope resume %s' goes on with it; another "
+                                                   "name begins one", name, name);
+    a->options.state_dir = app_state_dir();
+    return a->options.state_dir ? ST_OK : error_nomem(err, "the state folder's name");
+}
+
+Status run_named(App *a, const CommandLine *cl, Error *err)
+{
+    const char *name = cl_str(cl, "session");
+    if (!name || !dist_leads(a->dist))
+        return ST_OK;
+    if (!session_is_saved(a->session)) /* the log says why */
+        return error_set(err, ST_IO, "session '%s' can't be kept: leave --session out to run without", name);
+    RETURN_IF_ERROR(session_set_name(a->session, name, err));
+    app_note(a, "kept as session %s: 'slimscope attach %s' looks at it while it runs, 'slimscope resume %s' opens it", name, name, name);
+    return ST_OK;
+}
+
 static Status resume_job(App *a, const CommandLine *cl, Error *err)
 {
     int id;

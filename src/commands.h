@@ -10,7 +10,7 @@
     ROW(tag) ROW(exclude) ROW(include) ROW(level) ROW(rule) ROW(undo) ROW(redo) ROW(measure) ROW(compare) ROW(take) \
     ROW(fit) ROW(grow) ROW(trim) ROW(keep) ROW(swap) ROW(sets) ROW(front) ROW(tune) ROW(answer) ROW(guide) ROW(interact) \
     ROW(export) ROW(report) ROW(quantize) \
-    ROW(history) ROW(log) ROW(session) ROW(replay) ROW(set) ROW(bind) ROW(theme) ROW(screen) ROW(dump) ROW(wait) ROW(cancel) ROW(pause) ROW(resume) ROW(priority) ROW(discard) ROW(profile) \
+    ROW(history) ROW(log) ROW(session) ROW(replay) ROW(set) ROW(bind) ROW(theme) ROW(screen) ROW(dump) ROW(wait) ROW(cancel) ROW(pause) ROW(resume) ROW(attach) ROW(priority) ROW(discard) ROW(profile) \
     ROW(quant) ROW(convert) ROW(info) ROW(tensors) ROW(plot) ROW(hist) ROW(heat) ROW(schemes) ROW(check) ROW(forward) ROW(generate) ROW(tokenize) ROW(shell) ROW(workbench) ROW(help) ROW(version)    \
     ROW(quit)
 #define COMMAND_DECLARE(name) extern const Command command_##name;

@@ -46,3 +46,16 @@ void fmt_percent(char *out, size_t size, double share)
                                            : 3,
                  p);
 }
+
+void fmt_seconds(char *out, size_t size, double s)
+{
+    int64_t n = s < 0 ? 0 : s > 1e12 ? (int64_t)1e12 : (int64_t)(s + 0.5);
+    if (s < 9.95)
+        snprintf(out, size, "%.1f s", s < 0 ? 0 : s);
+    else if (n < 60)
+        snprintf(out, size, "%d s", (int)n);
+    else if (n < 3600)
+        snprintf(out, size, "%d:%02d", (int)(n / 60), (int)(n % 60));
+    else
+        snprintf(out, size, "%" PRId64 ":%02d:%02d", n / 3600, (int)(n / 60 % 60), (int)(n % 60));
+}

@@ -115,6 +115,12 @@ void write_version(Str *out);
 
 /* ---- cmd_resume.c ---- */
 
+/* --session NAME of a command that runs and ends: from here on what it does is kept as a session; ST_USAGE where there is one
+ * of this name. Before the session is made. */
+Status run_kept(App *a, const CommandLine *cl, Error *err);
+/* Gives it the name, once its model is open. */
+Status run_named(App *a, const CommandLine *cl, Error *err);
+
 Status sessions_list(App *a, Error *err);
 /* Offers sessions for completion: closed: those that no process has open, by name where they have one; else all but the open
  * one, by ID. */
@@ -185,6 +191,11 @@ Status tune_finish(App *a, OutFormat f, Error *err);
     {                                                                                                                  \
         "device", ARG_STR, "DEVICE", "cpu (default), or msModelSlim's npu:0,1,2,3: ranks on processors stand for those", COMP_NONE \
     }
+#define OPTION_SESSION                                                                                                 \
+    {                                                                                                                  \
+        "session", ARG_STR, "NAME", "keep what is found as a session of this name: attach looks at it, resume opens it", \
+            COMP_NONE                                                                                                  \
+    }
 #define OPTION_PROGRESS                                                                                                \
     {                                                                                                                  \
         "progress", ARG_CHOICE, "auto|always|json|never", "progress on stderr (auto: when stderr is a terminal)",      \
@@ -203,7 +214,7 @@ Status tune_finish(App *a, OutFormat f, Error *err);
     {                                                                                                                  \
         "ctx", ARG_INT, "N", "evaluation window in tokens (default 512)", COMP_NONE                                    \
     }
-#define OPTIONS_EFFECT_RUN OPTION_RUNTIME, OPTIONS_RUN, OPTION_PROGRESS
+#define OPTIONS_EFFECT_RUN OPTION_RUNTIME, OPTIONS_RUN, OPTION_SESSION, OPTION_PROGRESS
 
 /* check without a path: what the export of the present decision proves, and the rules of engines that it breaks. */
 Status check_decision(App *a, Error *err);

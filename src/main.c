@@ -12,6 +12,7 @@
 #include "math/cpu.h"
 #include "src/commands.h"
 #include "src/internal.h"
+#include "text/lexer.h"
 #include "ui/ui.h"
 
 /* What the command line names: a command, or the workbench with a model. */
@@ -43,6 +44,19 @@ static Status choose(App *a, int argc, char **argv, int *skip, Error *err)
     return ST_OK;
 }
 
+/* What was typed, for those that attach to it. */
+static Status take_words(App *a, int argc, char **argv, Error *err)
+{
+    Str b = {0};
+    for (int i = 1; i < argc; i++) {
+        str_puts(&b, i > 1 ? " " : "");
+        lexer_quote(&b, argv[i]);
+    }
+    a->words = argc > 1 ? str_detach(&b) : NULL;
+    a->options.words = a->words;
+    return argc < 2 || a->words ? ST_OK : error_nomem(err, "the command line");
+}
+
 static Status run(App *a, int argc, char **argv, Error *err)
 {
     int skip;
@@ -52,6 +66,7 @@ static Status run(App *a, int argc, char **argv, Error *err)
     RETURN_IF_ERROR(choose(a, argc, argv, &skip, err));
     if (!skip)
         argv[0] = workbench; /* slimscope [MODEL] [options] */
+    RETURN_IF_ERROR(take_words(a, argc, argv, err));
     if (!ranks_share(a, command_find(argv[skip])))
         return ST_OK;
     return app_execute_words(a, argc - skip, argv + skip, err);

@@ -2,7 +2,8 @@
 # Builds everything and runs every test. The last line is "N passed, N failed, N skipped".
 # tests/unit: twice, plainly and under ASan+UBSan; what has threads also under TSan, what has numbers also by clang.
 # tests/cli: shell tests (TAP), plainly; those marked "# asan: yes" or "# tsan: yes" in their first lines also with that
-# program.
+# program. All of these as many at once as there are cores, but those marked "# alone: yes" and those of several ranks
+# (mpi*.sh), which take all cores themselves, at the end and one by one.
 # usage: tests/run.sh [name-part...]   (only tests whose name contains one of the parts)
 cd "$(dirname "$0")/.." || exit 1
 threaded="base journal keeper session statecache panels"
@@ -39,30 +40,30 @@ tell() {
     if [ "$f" -ne 0 ]; then echo "---- $label (exit $rc) ----"; tail -n 60 "$log"; echo "----"; fi
 }
 
-# run LABEL SECONDS COMMAND...: runs a TAP producer and counts its lines.
-run() {
-    label=$1; limit=$2; shift 2
-    began=$(date +%s)
-    timeout -k 10 "$limit" "$@" >"$out/log" 2>&1 </dev/null
-    tell "$label" "$out/log" $? $(($(date +%s) - began))
-}
+# what every build shares: places in files for traces, and the linker that takes a third of the time, where it is there
+build() { $MAKE -s -j"$jobs" DEBUG=-g1 LDFLAGS="$linker" "$@"; }
+linker=
+! command -v ld.lld >/dev/null || linker=-fuse-ld=lld
+mpi=
+! command -v mpirun >/dev/null || ! pkg-config --exists ompi || mpi=build/slimscope-mpi
 
 echo "== build ($CC)"
-$MAKE -s -j"$jobs" CC="$CC" WERROR=1 all unit || { echo "build failed"; echo "0 passed, 1 failed"; exit 1; }
+# shellcheck disable=SC2086
+build CC="$CC" WERROR=1 all unit $mpi || { echo "build failed"; echo "0 passed, 1 failed"; exit 1; }
 echo "== build (ASan+UBSan)"
-$MAKE -s -j"$jobs" CC="$CC" BUILD=build-asan SAN=1 all unit || { echo "sanitized build failed"; echo "0 passed, 1 failed"; exit 1; }
+build CC="$CC" BUILD=build-asan SAN=1 all unit || { echo "sanitized build failed"; echo "0 passed, 1 failed"; exit 1; }
 # some FOLDER NAMES: the unit tests of these names
 some() { for name in $2; do printf '%s ' "$1/tests/test_$name"; done; }
 echo "== build (TSan)"
 tsan=$(some build-tsan "$threaded")
 # shellcheck disable=SC2086
-$MAKE -s -j"$jobs" CC="$CC" BUILD=build-tsan SAN=thread all $tsan || { echo "TSan build failed"; echo "0 passed, 1 failed"; exit 1; }
+build CC="$CC" BUILD=build-tsan SAN=thread all $tsan || { echo "TSan build failed"; echo "0 passed, 1 failed"; exit 1; }
 clang=
 if command -v clang >/dev/null; then
     echo "== build (clang, warnings are errors)"
     clang=$(some build-clang "$numbers")
     # shellcheck disable=SC2086
-    if $MAKE -s -j"$jobs" CC=clang BUILD=build-clang WERROR=1 OPT=-O1 all $clang; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+    if build CC=clang BUILD=build-clang WERROR=1 OPT=-O1 all $clang; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 fi
 echo "== functions that nothing calls"
 if $MAKE -s -j"$jobs" CC="$CC" unused; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
@@ -72,38 +73,60 @@ export LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0
 # tests fork a process that they kill
 export TSAN_OPTIONS=exitcode=66:halt_on_error=0:die_after_fork=0
 export CMOCKA_MESSAGE_OUTPUT=tap
-echo "== unit tests, $jobs at once"
-# Unit tests are programs of their own: as many at once as there are cores, told in their order.
+# one OUT LINE: does one line of the list below, KIND FILE; OUT/KIND.FILE is what it said and .end its exit code and seconds.
 # shellcheck disable=SC2016
-one='t=$1; log=$2/$(echo "$t" | tr / .); began=$(date +%s)
-timeout -k 10 600 "$t" >"$log" 2>&1 </dev/null
+one='out=$1 kind=${2%% *} t=${2#* }
+log=$out/$(echo "$2" | tr "/ " ..)
+limit=600
+set -- "$t"
+case $kind in
+fuzz) limit=1200; set -- "$t" --runs 1500 ;;
+cli) set -- env SLIMSCOPE=build/slimscope sh "$t" ;;
+asan | tsan) limit=900; set -- env SLIMSCOPE=build-$kind/slimscope SLIMSCOPE_SAN=1 sh "$t" ;;
+esac
+began=$(date +%s)
+timeout -k 10 $limit "$@" >"$log" 2>&1 </dev/null
 echo "$? $(($(date +%s) - began))" >"$log.end"'
 # shellcheck disable=SC2086
 for t in build/tests/test_* build-asan/tests/test_* $tsan $clang; do
     case "$t" in *.o|*.d) continue ;; esac
-    [ -x "$t" ] || continue
-    wanted "$t" "$@" && echo "$t"
-done >"$out/units"
-xargs -r -P "$jobs" -I{} sh -c "$one" sh {} "$out" <"$out/units"
-while read -r t; do
-    log=$out/$(echo "$t" | tr / .)
-    rc=1 seconds=0
-    [ ! -s "$log.end" ] || read -r rc seconds <"$log.end"
-    tell "$t" "$log" "$rc" "$seconds"
-done <"$out/units"
+    [ ! -x "$t" ] || ! wanted "$t" "$@" || echo "unit $t"
+done >"$out/list"
 # The regressions of every reader of foreign bytes, and changed seeds: the same ones each time.
-if wanted fuzz "$@"; then run "fuzz (ASan)" 1200 build-asan/tests/run_fuzz --runs 1500; fi
+! wanted fuzz "$@" || echo "fuzz build-asan/tests/run_fuzz" >>"$out/list"
 for t in tests/cli/*.sh; do
     [ -f "$t" ] || continue
     wanted "$t" "$@" || continue
-    run "$t" 600 env SLIMSCOPE=build/slimscope sh "$t"
-    if head -n 5 "$t" | grep -q '^# asan: yes'; then
-        run "$t (ASan)" 900 env SLIMSCOPE=build-asan/slimscope SLIMSCOPE_SAN=1 sh "$t"
-    fi
-    if head -n 5 "$t" | grep -q '^# tsan: yes'; then
-        run "$t (TSan)" 900 env SLIMSCOPE=build-tsan/slimscope SLIMSCOPE_SAN=1 sh "$t"
-    fi
+    marks=$(sed -n '1,5s/^# \([a-z]*\): yes.*/\1/p' "$t" | tr '\n' ' ')
+    list=list
+    case " $marks$t" in *" alone "* | */mpi*) list=alone ;; esac
+    echo "cli $t" >>"$out/$list"
+    case " $marks" in *" asan "*) echo "asan $t" >>"$out/$list" ;; esac
+    case " $marks" in *" tsan "*) echo "tsan $t" >>"$out/$list" ;; esac
 done
+
+# run LIST COUNT: does its lines, COUNT at once, and tells of each in their order as soon as it and those before have ended.
+run() {
+    [ -s "$1" ] || return 0
+    (xargs -P "$2" -I{} sh -c "$one" sh "$out" {} <"$1"; : >"$1.done") &
+    while read -r kind t; do
+        log=$out/$(echo "$kind.$t" | tr / .)
+        until [ -s "$log.end" ] || [ -e "$1.done" ]; do sleep 1; done
+        rc=1 seconds=0
+        [ ! -s "$log.end" ] || read -r rc seconds <"$log.end"
+        case $kind in
+        fuzz) label="fuzz (ASan)" ;;
+        asan) label="$t (ASan)" ;;
+        tsan) label="$t (TSan)" ;;
+        *) label=$t ;;
+        esac
+        tell "$label" "$log" "$rc" "$seconds"
+    done <"$1"
+    wait
+}
+echo "== tests, $jobs at once"
+run "$out/list" "$jobs"
+run "$out/alone" 1
 if [ "$skip" -gt 0 ]; then
     echo "$pass passed, $fail failed, $skip skipped"
 else

@@ -9,6 +9,7 @@
 #include "session/fold.h"
 #include "src/lang.h"
 #include "text/lexer.h"
+#include "ui/attached.h"
 #include "ui/input.h"
 #include "ui/plot.h"
 
@@ -404,6 +405,8 @@ unsigned act_plain(Ui *ui, const KeyRow *row, int key)
 
 unsigned ui_stop_job(Ui *ui, const JobView *j)
 {
+    if (ui_attached(ui))
+        return attached_stop(ui, j);
     int64_t now = clock_ns();
     bool lately = ui->last_int && now - ui->last_int < 2000000000, again = lately && ui->stopping == j->id;
     const int id = j->id, was = ui->stopping;
@@ -473,7 +476,7 @@ unsigned act_quit(Ui *ui, const KeyRow *row, int key)
     (void)row, (void)key;
     Session *s = ui_session(ui);
     bool busy = s && session_busy(s), lost = s && session_unkept(s) && session_has_work(s);
-    if (!busy && !lost)
+    if ((!busy && !lost) || ui_attached(ui)) /* another process's goes on */
         return ui_command(ui, "quit") ? DO_QUIT : DO_PAINT;
     if (lost)
         ui->question = (Question){.text = quit_text(s), .yes = quit_yes};
@@ -509,7 +512,7 @@ unsigned act_back(Ui *ui, const KeyRow *row, int key)
         ui->view = ui->back[--ui->nback];
         return DO_RELAYOUT;
     }
-    if (ui_session(ui) && session_busy(ui_session(ui)))
+    if (ui_session(ui) && (session_busy(ui_session(ui)) || ui_attached(ui)))
         return act_quit(ui, row, key);
     ui->question = (Question){.text = quit_text(ui_session(ui)), .yes = quit_yes};
     return DO_PAINT;

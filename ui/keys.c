@@ -7,6 +7,7 @@
 
 #include "src/lang.h"
 #include "ui/actions.h"
+#include "ui/attached.h"
 #include "ui/input.h"
 #include "ui/log.h"
 
@@ -168,20 +169,23 @@ int key_shown(const Ui *ui, const KeyRow *row)
     return 0;
 }
 
-/* Whether the command that the row runs is an edit of the decision. */
-static bool decides(const KeyRow *row)
+/* The command that the row runs; NULL: none. */
+static const Command *command_of(const KeyRow *row)
 {
     char verb[32];
     snprintf(verb, sizeof verb, "%.*s", row->command ? (int)strcspn(row->command, " ") : 0, row->command ? row->command : "");
-    const Command *c = verb[0] ? command_find(verb) : NULL;
-    return c && (c->flags & CMD_EDIT) && !(c->flags & CMD_MARKS);
+    return verb[0] ? command_find(verb) : NULL;
 }
 
 const char *key_refusal(Ui *ui, const KeyRow *row)
 {
     const char *why = row->refuse ? row->refuse(ui) : NULL;
+    const Command *c = command_of(row);
     bool reads = ui_session(ui) && session_options(ui_session(ui))->read_only;
-    return why || !reads || !decides(row) ? why : "opened with --read-only: nothing is changed";
+    if (c && !command_reads(c) && ui_attached(ui))
+        return N_("attached: read only");
+    bool decides = c && (c->flags & CMD_EDIT) && !(c->flags & CMD_MARKS); /* an edit of the decision */
+    return why || !reads || !decides ? why : "opened with --read-only: nothing is changed";
 }
 
 /* Whether the bar has an earlier key for this. */

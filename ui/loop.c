@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/priority.h"
-#include "ui/workbench.h"
+#include "ui/attached.h"
 
 enum { PAINT_MS = 100, TICK_MS = 500 };
 
@@ -68,7 +68,7 @@ static int loop_timeout(const Loop *l)
     const Ui *ui = l->ui;
     bool busy = ui_session(ui) && session_works(ui_session(ui));
     int64_t now = clock_ns();
-    bool moves = busy || (ui_session(ui) && session_order_stale(ui_session(ui)));
+    bool moves = busy || ui_attached(ui) || (ui_session(ui) && session_order_stale(ui_session(ui)));
     int ms = moves && !ui->calm ? TICK_MS : -1;
     if (l->bits & (DO_PAINT | DO_RELAYOUT)) {
         int64_t wait = PAINT_MS - (now - l->last_paint) / 1000000;

@@ -6,8 +6,10 @@
 
 #include "ui/keys.h"
 #include "io/file.h"
+#include "session/attach.h"
 #include "session/calibset.h"
 #include "src/lang.h"
+#include "ui/attached.h"
 #include "ui/input.h"
 
 void ui_rest_cursor(Ui *ui, int y, int x)
@@ -47,13 +49,14 @@ static void job_parts(const JobView *j, LineParts *l)
 static void model_parts(Session *s, const Model *m, LineParts *l)
 {
     const char *end = m->path + strlen(m->path), *base = end;
+    const bool attached = session_attached(s, &(AttachView){0});
     while (end > m->path && end[-1] == '/')
         end--;
     for (base = end; base > m->path && base[-1] != '/';)
         base--;
     part_add(l, SL_TITLE, 0, "%.*s", (int)(end - base), base)->least = 10;
     if (session_unkept(s))
-        part_add(l, session_is_read_only(s) ? SL_TITLE : SL_WARN, 1, "%s", session_unkept(s));
+        part_add(l, session_is_read_only(s) ? SL_TITLE : SL_WARN, 1, "%s", attached ? N_("attached") : session_unkept(s));
     if (session_recipe(s))
         part_add(l, SL_TITLE, 3, "%s", recipe_name(session_recipe(s)))->least = 10;
     if (work_change(session_recipe(s), 0)) { /* what is analysed and measured is no longer the checkpoint's model */
@@ -260,7 +263,8 @@ static bool draw_message(Ui *ui)
     Rect r = ui->layout.message;
     Pen p = pen_at(ui, r.y, r.x, r.w);
     const char *note = !ui->message[0] && !ui->overlay && ui->view->note ? ui->view->note(ui, ui_state(ui, ui->view)) : NULL;
-    char line[ERROR_TEXT_MAX + 8];
+    char line[ERROR_TEXT_MAX + 8], there[ERROR_TEXT_MAX];
+    Slot slot;
     if (ui->question.text) {
         pen_printf(&p, SL_WARN, " %s ", tr(ui->question.text));
         ui_rest_cursor(ui, p.y, p.x);
@@ -269,6 +273,9 @@ static bool draw_message(Ui *ui)
     } else if (ui->message[0]) {
         text_cut(line, sizeof line, ui->message, r.w - 2, ui->term.glyphs.ellipsis);
         pen_printf(&p, ui->message_slot, " %s", line);
+    } else if (attached_line(ui, r.w - 2, there, sizeof there, &slot)) {
+        text_cut(line, sizeof line, there, r.w - 2, ui->term.glyphs.ellipsis);
+        pen_printf(&p, slot, " %s", line);
     } else if (note) {
         text_cut(line, sizeof line, note, r.w - 4, ui->term.glyphs.ellipsis);
         pen_printf(&p, SL_WARN, " ! %s", line);

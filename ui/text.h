@@ -31,7 +31,6 @@ enum { SCORE_WIDTH = 8 };
 void fmt_score(char *out, size_t size, double v);
 void fmt_bytes(char *out, size_t size, double bytes);        /* 723 KiB, 1.3 GiB */
 void fmt_delta(char *out, size_t size, double bytes);        /* +3.0M, -120K, 0 */
-void fmt_seconds(char *out, size_t size, double s);          /* 0.4 s, 1:48, 2:03:04 */
 /* +2.9 %, +2.9 % +-0.4; se NaN: no error is known */
 void fmt_change(char *out, size_t size, double change, double se);
 

@@ -8,6 +8,7 @@
 #include "session/autotune.h"
 #include "session/guide.h"
 #include "src/lang.h"
+#include "ui/attached.h"
 
 /* Against what was measured before, and whether that is more than the error. */
 static void tell_measured(Ui *ui, const Effect *e, const char *took)
@@ -30,42 +31,68 @@ static void tell_measured(Ui *ui, const Effect *e, const char *took)
     ui_say(ui, SL_OK, "%s%s", kl, more);
 }
 
-/* The layer with the largest score of the shown metric when `title` (a job's) names that one; -1: another was run. */
-static int64_t worst_of(Ui *ui, const char *title)
+/* The layer with the largest score of the shown metric, -1: none has one. */
+static int64_t worst_shown(Ui *ui)
 {
     Session *s = ui_session(ui);
-    const Metric *m = session_metric(s);
-    const size_t n = m ? strcspn(title, "+") : 0;
-    if (!m || strncmp(title, m->name, n) != 0 || m->name[n])
-        return -1;
-    for (int64_t i = 0; i < ui_model(ui)->nlinears; i++)
+    for (int64_t i = 0; session_metric(s) && i < ui_model(ui)->nlinears; i++)
         if (session_rank(s, i) == 1)
             return i;
     return -1;
+}
+
+/* Whether `title` (a job's) begins with the shown metric. */
+static bool is_shown(Ui *ui, const char *title)
+{
+    const Metric *m = session_metric(ui_session(ui));
+    const size_t n = strcspn(title, "+");
+    return m && strncmp(title, m->name, n) == 0 && !m->name[n];
+}
+
+static const char *short_name(Ui *ui, int64_t linear)
+{
+    static const char prefix[] = "model.";
+    const char *name = ui_model(ui)->linears[linear].name;
+    return name + (strncmp(name, prefix, sizeof prefix - 1) == 0 ? sizeof prefix - 1 : 0);
+}
+
+bool told_worst(Ui *ui, char *name, size_t size)
+{
+    const int64_t worst = ui_model(ui) ? worst_shown(ui) : -1;
+    if (worst >= 0)
+        snprintf(name, size, "%s", short_name(ui, worst));
+    return worst >= 0;
+}
+
+/* Another metric than the one that is shown: of that the worst layer stays to be read. */
+static void tell_other(Ui *ui, const JobView *j, const char *took, int64_t worst)
+{
+    const bool rank = ui->view == &view_rank;
+    if (worst >= 0)
+        ui_say(ui, SL_OK,
+               rank ? "worst by %s: %s; %s done in %s; m shows other metrics" : "worst by %s: %s; %s done in %s; m on Rank (1) shows other metrics",
+               session_metric(ui_session(ui))->name, short_name(ui, worst), j->title, took);
+    else
+        ui_say(ui, SL_OK, rank ? "%s done in %s: %d scored; m shows other metrics" : "%s done in %s: %d scored; m on Rank (1) shows other metrics",
+               j->title, took, j->ok);
 }
 
 /* An analysis that is whole: which layer is the worst, and what to do about it. */
 static void tell_analyzed(Ui *ui, const JobView *j, const char *took)
 {
     enum { WIDE = 100 };
-    static const char prefix[] = "model.";
-    const int64_t worst = worst_of(ui, j->title);
+    const int64_t worst = worst_shown(ui);
     const int title = (int)strcspn(j->title, "+");
-    if (worst < 0) {
-        ui_say(ui, SL_OK,
-               ui->view == &view_rank ? "%s done in %s: %d scored; m shows other metrics"
-                                      : "%s done in %s: %d scored; m on Rank (1) shows other metrics",
-               j->title, took, j->ok);
+    if (worst < 0 || !is_shown(ui, j->title)) {
+        tell_other(ui, j, took, worst);
         return;
     }
-    const char *name = ui_model(ui)->linears[worst].name, *next;
+    const char *next;
     if (session_cursor(ui_session(ui)) < 0 || ui_here(ui).linear == worst)
         next = ui->cols < WIDE ? N_("x keeps it in float") : N_("x keeps it in float, Enter tells why, F5 measures");
     else
         next = ui->cols < WIDE ? N_("g goes there") : N_("g goes there, x keeps it in float, F5 measures");
-    if (strncmp(name, prefix, sizeof prefix - 1) == 0)
-        name += sizeof prefix - 1;
-    ui_say(ui, SL_OK, "%.*s done in %s; worst: %s; %s", title, j->title, took, name, tr(next));
+    ui_say(ui, SL_OK, "%.*s done in %s; worst: %s; %s", title, j->title, took, short_name(ui, worst), tr(next));
 }
 
 /* A step of a plan: what the plan does next, or came to. */
@@ -149,7 +176,10 @@ void told_jobs(Ui *ui)
         Slot slot = ui->message_slot;
         snprintf(before, sizeof before, "%s", ui->message);
         ui->telling_end = true;
-        tell_end(ui, last);
+        if (ui_attached(ui)) /* its line says it */
+            ui->message[0] = '\0';
+        else
+            tell_end(ui, last);
         ui->telling_end = false;
         if (ui->input || ui->question.text) { /* nothing comes between what is typed or asked */
             snprintf(ui->message, sizeof ui->message, "%s", before);

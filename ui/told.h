@@ -10,4 +10,7 @@ void told_jobs(Ui *ui);
 /* Once, that the running job asks something. */
 void told_question(Ui *ui);
 
+/* Name of the layer with the largest score of the shown metric; false: none has one. */
+bool told_worst(Ui *ui, char *name, size_t size);
+
 #endif

@@ -208,6 +208,20 @@ Status journal_open(Journal **out, const char *path, JournalMode mode, JournalRe
     return ST_OK;
 }
 
+Status journal_follow(Journal *j, JournalReplay *replay, void *ctx, bool *grew, Error *err)
+{
+    struct stat st;
+    const uint64_t before = j->end;
+    *grew = false;
+    if (fstat(j->fd, &st) != 0)
+        return file_error(err, "stat", j->path, errno);
+    if ((uint64_t)st.st_size < j->end)
+        return error_set(err, ST_DATA, "'%s' is shorter than it was", j->path);
+    const Status s = j->found || (uint64_t)st.st_size == j->end ? ST_OK : replay_all(j, (uint64_t)st.st_size, replay, ctx, err);
+    *grew = j->end > before;
+    return s;
+}
+
 /* Takes a partly written record away, so that the next one stands behind whole ones. */
 static void take_back(Journal *j)
 {

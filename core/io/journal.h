@@ -32,6 +32,9 @@ typedef struct JournalEnd {
  * missing record can mean something else without it. */
 Status journal_open(Journal **out, const char *path, JournalMode mode, JournalReplay *replay, void *ctx,
                     JournalEnd *end, Error *err);
+/* Of one that was opened for reading: replays what was appended since; *grew: there was something. A record that is not whole
+ * is left for the next time. */
+Status journal_follow(Journal *j, JournalReplay *replay, void *ctx, bool *grew, Error *err);
 /* Called with the number (0: it has none) and the first bytes of a record, which are NUL-terminated. */
 typedef void JournalGlance(void *ctx, uint64_t seq, const char *json, uint32_t len);
 /* Looks at the beginning of every record, CRCs unchecked: for a list of many journals, of whatever length. */

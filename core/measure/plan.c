@@ -38,8 +38,8 @@ EffectPlan effect_plan(const Pipeline *p, const TokenSet *calib, const TokenSet 
     plan.reference = c.stream + rows * (2 * row + LOGIT_ROW_BYTES); /* last states, normed ones, expected head rows */
     plan.wait[0] = streams - c.stream;
     plan.wait[1] = streams - e.stream;
-    const PassSize size = {calib->samples, threads, calib->start[calib->samples],
-                           longest_of(calib->start, calib->samples)};
+    const PassSize size = {.samples = calib->samples, .threads = threads, .rows = calib->start[calib->samples],
+                           .longest = longest_of(calib->start, calib->samples)};
     plan.held = plan.reference + c.ahead + pipeline_bytes(p, &size);
     uint64_t layers = plan.held + streams + kept + max_u64(c.layer, e.layer);
     /* the quantized model's rows, and rows of both side by side; or the float model's, with shares of expected rows */

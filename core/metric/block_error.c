@@ -44,6 +44,7 @@ typedef struct BlockPass {
     PassScore *score;       /* [cap] of the unit at work */
     int64_t nscore, cap;
     bool errors;            /* block_error is asked for */
+    bool *own;              /* [nlinears] of groups that this rank scores */
     double *sum, *tokens;   /* of blocks of the probe's tokens */
     Collector *stats;       /* what the float pass shows it, NULL: nothing is asked for */
 } BlockPass;
@@ -282,13 +283,50 @@ static Status score_group(BlockPass *b, int unit, int64_t group, const Way *w, E
 
 /* ---- one unit ---- */
 
+static Dist *ranks_of(const BlockPass *b)
+{
+    return b->p->ranks ? b->p->ranks->dist : NULL;
+}
+
+/* Rows of experts, of all ranks. */
+static Status add_routed(void *self, const int64_t *rows, int64_t *all, int n, Error *err)
+{
+    Pack mine = {0}, *packs;
+    Dist *d = ranks_of(self);
+    pack_put(&mine, rows, (size_t)n * sizeof *rows);
+    const Status st = dist_gather_all(d, &mine, &packs, err);
+    pack_fini(&mine);
+    RETURN_IF_ERROR(st);
+    memset(all, 0, (size_t)n * sizeof *all);
+    for (int r = 0; r < dist_size(d); r++) {
+        Unpack in = unpack_of(&packs[r]);
+        for (int e = 0; e < n; e++)
+            all[e] += unpack_i64(&in);
+    }
+    dist_packs_free(packs, dist_size(d));
+    return ST_OK;
+}
+
+/* Second moments go from rank to rank: one whose texts don't reach an expert has to say so. */
+static bool wants_moments(const PassPlan *p)
+{
+    bool moments = false;
+    for (int k = 0; k < p->nlevels; k++) {
+        const QuantLevel l = quant_level(&p->levels[k]);
+        moments = moments || (l.runs && l.weight->prepare);
+    }
+    return moments;
+}
+
 /* The float pass over all texts, in place, on which the forms calibrate and statistics are collected. */
 static Status run_float(BlockPass *b, LayerCtx *ctx, Error *err)
 {
     WatchForms w;
     Stream *h = ctx->streams[0];
     Status st = watch_init(&w, b->forms, b->nforms, &b->set.types, err);
-    const Variant v = {.forms = w.any ? w.table : NULL, .sdpa = b->p->peer};
+    const RouteForm route = {add_routed, b};
+    const Variant v = {.forms = w.any ? w.table : NULL, .sdpa = b->p->peer,
+                       .route = b->p->ranks && wants_moments(b->p) ? &route : NULL};
     if (st == ST_OK && b->stats) {
         const Observer obs = collector_observer(b->stats);
         st = runner_layer(b->r, ctx->layer, &v, h, h, &obs, 1, err);
@@ -299,11 +337,6 @@ static Status run_float(BlockPass *b, LayerCtx *ctx, Error *err)
     for (int k = 0; st == ST_OK && b->p->ranks && k < b->nforms; k++)
         st = layer_forms_gather(&b->forms[k], err);
     return st;
-}
-
-static Dist *ranks_of(const BlockPass *b)
-{
-    return b->p->ranks ? b->p->ranks->dist : NULL;
 }
 
 static void put_ranges(BlockPass *b, int unit)
@@ -323,10 +356,31 @@ static void put_ranges(BlockPass *b, int unit)
         }
 }
 
+/* Groups go round. */
+static Status take_groups(BlockPass *b, Error *err)
+{
+    const Model *m = b->p->m;
+    int64_t before = -1, n = 0;
+    b->own = mem_zarray((size_t)m->nlinears + 1, sizeof *b->own);
+    if (!b->own)
+        return error_nomem(err, "block errors");
+    for (int64_t i = 0; i < m->nlinears; i++) {
+        const int64_t group = m->linears[i].group;
+        const bool first = group > before && pass_selects(b->p, SCOPE_GROUP, group);
+        before = max_i64(before, group);
+        n += first;
+        b->own[m->groups[group].first] |= first && n % dist_size(ranks_of(b)) == dist_rank(ranks_of(b));
+        b->own[i] = b->own[m->groups[group].first];
+    }
+    for (int k = 0; k < b->set.n; k++)
+        b->set.of[k].opt.own = b->own;
+    return ST_OK;
+}
+
 static Status score_groups(BlockPass *b, int unit, const Way *w, Error *err)
 {
     const Unit *u = &b->p->m->units[unit];
-    int64_t before = -1, groups = 0;
+    int64_t before = -1;
     for (int k = 0; k < b->nforms; k++)
         RETURN_IF_ERROR(layer_forms_stage(&b->forms[k], 0, FORM_FIXED, &b->set.types, err));
     for (int64_t i = 0; i < u->count; i++) {
@@ -334,7 +388,7 @@ static Status score_groups(BlockPass *b, int unit, const Way *w, Error *err)
         if (group <= before || !pass_selects(b->p, SCOPE_GROUP, group))
             continue;
         before = group;
-        if (groups++ % dist_size(ranks_of(b)) != dist_rank(ranks_of(b)))
+        if (!b->own[u->first + i])
             continue; /* another rank's */
         RETURN_IF_ERROR(cancel_check(runner_cancel(b->r), err));
         RETURN_IF_ERROR(score_group(b, unit, group, w, err));
@@ -387,6 +441,7 @@ static Status begin(BlockPass *b, Error *err)
     for (int unit = 0; unit < model_depth(m); unit++)
         most = max_i64(most, m->units[unit].count);
     RETURN_IF_ERROR(leveled_init(&b->set, b->r, b->p, err));
+    RETURN_IF_ERROR(take_groups(b, err));
     b->cap = 2 * most * b->set.n; /* a group and a range a linear, at most */
     b->one = mem_zarray((size_t)most + 1, sizeof *b->one);
     b->score = mem_zarray((size_t)b->cap + 1, sizeof *b->score);
@@ -398,15 +453,21 @@ static Status begin(BlockPass *b, Error *err)
     return b->p->needs ? collector_new(&b->stats, b->p, err) : ST_OK;
 }
 
-/* Second moments want whole inputs, and what an indexer chose depends on the longest text that travels along. */
-static bool whole(const PassPlan *p)
+/* Whether layers of the texts' beginnings take over what an indexer chose, which a rank doesn't tell the others. */
+static bool takes_over(const PassPlan *p)
 {
-    bool moments = false;
-    for (int k = 0; k < p->nlevels; k++) {
-        const QuantLevel l = quant_level(&p->levels[k]);
-        moments = moments || (l.runs && l.weight->prepare);
-    }
-    return moments || p->m->cfg.index.top_k > 0;
+    int64_t start[] = {0, min_i64(probe(p).rows, longest_of(p->tokens->start, p->tokens->samples))};
+    const Stream beginning = {.samples = 1, .start = start};
+    for (int unit = 0; unit < model_depth(p->m); unit++)
+        if (runner_carries(p->m, unit, &beginning))
+            return true;
+    return false;
+}
+
+/* A rank without any text runs no pass that second moments could come by in. */
+static bool whole(const PassPlan *p, int ranks)
+{
+    return (wants_moments(p) && !share_all_have(p->tokens, ranks)) || takes_over(p);
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
@@ -418,6 +479,7 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
     collector_free(b.stats);
     leveled_fini(&b.set);
     free(b.one);
+    free(b.own);
     free(b.sum);
     free(b.score);
     free(b.forms);

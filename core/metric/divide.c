@@ -62,9 +62,9 @@ static Status take_layers(PassDivision *d, Error *err)
     return ST_OK;
 }
 
-PassDivides pass_divides(const PassPlan *p)
+PassDivides pass_divides(const PassPlan *p, int ranks)
 {
-    return p->pass->whole && p->pass->whole(p) ? DIVIDES_NOT : p->pass->divides;
+    return p->pass->whole && p->pass->whole(p, ranks) ? DIVIDES_NOT : p->pass->divides;
 }
 
 Status pass_divide(PassDivision *d, PassPlan *p, Dist *dist, Error *err)
@@ -73,7 +73,7 @@ Status pass_divide(PassDivision *d, PassPlan *p, Dist *dist, Error *err)
     if (dist_size(dist) == 1)
         return ST_OK;
     d->ranks = (Ranks){.gather = gather, .ctx = d, .dist = dist};
-    switch (pass_divides(p)) {
+    switch (pass_divides(p, dist_size(dist))) {
     case DIVIDES_NOT:
         d->idle = !dist_leads(dist);
         break;

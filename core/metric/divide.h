@@ -20,8 +20,8 @@ typedef struct PassDivision {
     const Pack **pack;
 } PassDivision;
 
-/* How this plan is divided. */
-PassDivides pass_divides(const PassPlan *p);
+/* How this plan is divided over so many ranks. */
+PassDivides pass_divides(const PassPlan *p, int ranks);
 /* Gives the plan this rank's part: alone (dist NULL, or of one rank) nothing changes. */
 Status pass_divide(PassDivision *d, PassPlan *p, Dist *dist, Error *err);
 void pass_divide_end(PassDivision *d);

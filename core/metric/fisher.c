@@ -13,8 +13,11 @@
 #include "metric/leveled.h"
 #include "metric/ranges.h"
 #include "metric/rows.h"
+#include "metric/watch.h"
 #include "run/exitgrad.h"
 #include "run/schedule.h"
+#include "run/share.h"
+#include "run/taps.h"
 
 /* How many tokens it is taken over by default, how many of a text's beginning at least, and the bytes of kept streams up to
  * which every layer's input is kept. */
@@ -29,6 +32,13 @@ static const MetricPart fisher_parts[] = {
     {"labels", "", "of tokens drawn from the model's own predictions (0), or of the texts' next tokens (1)"},
     {NULL, NULL, NULL}};
 
+/* What a text gives of a group: half the sum of its tokens' squared dots, the sum of the dots, how many of them have a loss,
+ * and the first that is no number, -1: none. */
+typedef struct TextSums {
+    double squares, sum;
+    int64_t tokens, bad;
+} TextSums;
+
 typedef struct FisherPass {
     Runner *r;
     const PassPlan *p;
@@ -37,12 +47,15 @@ typedef struct FisherPass {
     LeveledSet set;
     LayerForms *forms;    /* [set.n] of the unit at work */
     RangeSet ranges;
+    Dist *dist;           /* NULL: alone */
     TokenSet probe;       /* its arrays: start, ids */
     int64_t *start;
     int32_t *ids;
     int32_t *label;       /* [rows] */
     uint64_t *key;        /* [rows] */
     int64_t labelled;     /* rows with a loss */
+    Share share;          /* of the probe, what this rank takes */
+    int64_t row0;         /* of the probe, with which that begins */
     int first, last;      /* units [first, last) are walked down */
     Stream *kept;         /* [nkept] inputs of units kept_at[i] */
     int *kept_at, nkept;
@@ -50,6 +63,7 @@ typedef struct FisherPass {
     ErrorDots dots;
     bool *open;           /* [ngroups] to be scored */
     double *text;         /* [samples] what each text gives */
+    TextSums *sums;       /* [largest unit's groups][levels][samples] of all ranks; elsewhere than on rank 0 its own */
     PassScore *score;     /* [cap] */
     int64_t done, total;
 } FisherPass;
@@ -74,6 +88,28 @@ static int64_t probe_tokens(const PassPlan *p)
     int64_t n = 0;
     for (int i = 0; i < at.samples; i++)
         n += min_i64(at.rows, p->tokens->start[text_of(p, i) + 1] - p->tokens->start[text_of(p, i)]);
+    return n;
+}
+
+static Dist *dist_of(const PassPlan *p)
+{
+    return p->ranks ? p->ranks->dist : NULL;
+}
+
+/* Rows of the probe that this rank takes; without memory to tell, all. */
+static int64_t own_tokens(const PassPlan *p)
+{
+    const PassProbe at = probe(p);
+    int64_t *start = mem_zarray((size_t)at.samples + 1, sizeof *start), n = probe_tokens(p);
+    const TokenSet all = {.samples = at.samples, .start = start};
+    Share s;
+    for (int i = 0; start && i < at.samples; i++)
+        start[i + 1] = start[i] + min_i64(at.rows, p->tokens->start[text_of(p, i) + 1] - p->tokens->start[text_of(p, i)]);
+    if (start && share_init(&s, dist_of(p), &all, NULL) == ST_OK) {
+        n = s.mine.start[s.mine.samples];
+        share_fini(&s);
+    }
+    free(start);
     return n;
 }
 
@@ -103,6 +139,8 @@ static Status make_probe(FisherPass *f, Error *err)
     f->probe = (TokenSet){.name = t->name, .samples = at.samples, .start = f->start, .ids = f->ids};
     if (!f->labelled)
         return error_set(err, ST_DATA, "'%s' has no text of two tokens: there is no next one", t->name ? t->name : "?");
+    RETURN_IF_ERROR(share_init(&f->share, f->dist, &f->probe, err));
+    f->row0 = f->start[f->share.first];
     return ST_OK;
 }
 
@@ -238,11 +276,11 @@ static Status keep_and_run(void *self, LayerCtx *ctx, Error *err)
 static Status run_forward(FisherPass *f, Stream *grad, Error *err)
 {
     Stream h = {0}, *hs = &h;
-    const TokenSet *tokens = &f->probe;
+    const TokenSet *tokens = &f->share.mine;
     const Outside embed = {.tokens = &tokens};
     const Schedule s = {.last = f->last, .job = {"float", keep_and_run, f}, .outside = &embed, .seed = f->p->seed};
-    const ExitLoss loss = {.label = f->label, .key = f->key, .seed = f->p->seed};
-    f->step = kept_step(f->p->m, f->probe.start[f->probe.samples], f->last - f->first, runner_mem_limit(f->r));
+    const ExitLoss loss = {.label = f->label + f->row0, .key = f->key + f->row0, .seed = f->p->seed, .first = f->share.first};
+    f->step = kept_step(f->p->m, tokens->start[tokens->samples], f->last - f->first, runner_mem_limit(f->r));
     f->kept = mem_zarray((size_t)(f->last - f->first) + 1, sizeof *f->kept);
     f->kept_at = mem_zarray((size_t)(f->last - f->first) + 1, sizeof *f->kept_at);
     if (!f->kept || !f->kept_at)
@@ -265,51 +303,39 @@ static void take_middle(double *text, int n, UnitScore *u)
     u->part[PART_ERROR] = n > 1 ? (text[hi] - text[lo]) / 2 : NAN;
 }
 
-/* What one text gives: half the mean of its tokens' squared dots, and the sum of the dots. False: none of its rows has a
- * loss. */
-static bool one_text(const FisherPass *f, const double *dot, int s, double *squares, double *sum, int64_t *bad)
+/* Of sample s of the probe, which this rank has. */
+static TextSums one_text(const FisherPass *f, const double *dot, int s)
 {
-    int64_t n = 0;
-    *squares = *sum = 0;
-    *bad = -1;
+    TextSums x = {.bad = -1};
     for (int64_t t = f->probe.start[s]; t < f->probe.start[s + 1]; t++) {
-        if (*bad < 0 && !isfinite(dot[t]))
-            *bad = t - f->probe.start[s];
+        const double v = dot[t - f->row0];
+        if (x.bad < 0 && !isfinite(v))
+            x.bad = t - f->probe.start[s];
         if (f->label[t] == LABEL_NONE)
             continue;
-        *sum += dot[t];
-        *squares += dot[t] * dot[t] / 2;
-        n++;
+        x.sum += v;
+        x.squares += v * v / 2;
+        x.tokens++;
     }
-    return n > 0;
+    return x;
 }
 
-static int64_t labelled_in(const FisherPass *f, int s)
-{
-    int64_t n = 0;
-    for (int64_t t = f->probe.start[s]; t < f->probe.start[s + 1]; t++)
-        n += f->label[t] != LABEL_NONE;
-    return n;
-}
-
-/* A group's score and what belongs to it, from its rows' dots. */
-static void sum_rows(FisherPass *f, const double *dot, UnitScore *u)
+/* A group's score and what belongs to it, from what its texts gave. */
+static void sum_texts(const FisherPass *f, const TextSums *of, UnitScore *u)
 {
     double all = 0, texts = 0;
     int n = 0;
     u->tokens = f->probe.start[f->probe.samples];
     u->samples = f->probe.samples;
     for (int s = 0; s < f->probe.samples; s++) {
-        double squares, sum;
-        int64_t bad;
-        if (one_text(f, dot, s, &squares, &sum, &bad))
-            f->text[n++] = squares / (double)labelled_in(f, s);
-        all += squares;
-        texts += sum * sum / 2;
-        if (bad < 0)
+        if (of[s].tokens > 0)
+            f->text[n++] = of[s].squares / (double)of[s].tokens;
+        all += of[s].squares;
+        texts += of[s].sum * of[s].sum / 2;
+        if (of[s].bad < 0)
             continue;
         snprintf(u->why, sizeof u->why, "NaN or Inf in its error or gradient at text %d token %lld", text_of(f->p, s),
-                 (long long)bad);
+                 (long long)of[s].bad);
         return;
     }
     take_middle(f->text, n, u);
@@ -329,6 +355,12 @@ static bool has_form(const FisherPass *f, int k, int64_t group)
     return false;
 }
 
+/* Those of a group of the unit at work at a level. */
+static TextSums *sums_of(const FisherPass *f, int64_t group, int k)
+{
+    return f->sums + ((group - f->dots.group0) * f->set.n + k) * f->probe.samples;
+}
+
 static void score_group(FisherPass *f, int64_t group, int k, PassScore *out)
 {
     const Leveled *l = &f->set.of[k];
@@ -344,7 +376,7 @@ static void score_group(FisherPass *f, int64_t group, int k, PassScore *out)
         snprintf(u->why, sizeof u->why, "%s", leveled_unreached);
         u->absent = true;
     } else {
-        sum_rows(f, errordots_rows(&f->dots, k, group), u);
+        sum_texts(f, sums_of(f, group, k), u);
     }
 }
 
@@ -372,14 +404,54 @@ static void end_unit(FisherPass *f)
             layer_forms_fini(&f->forms[k]);
 }
 
+/* What the texts of all ranks gave, on rank 0. mine: of this rank's. */
+static Status gather_texts(FisherPass *f, const Pack *mine, Error *err)
+{
+    Pack *all = NULL;
+    RETURN_IF_ERROR(dist_gather(f->dist, mine, &all, err));
+    for (int r = 0, s = 0; all && r < dist_size(f->dist); r++) {
+        Unpack in = unpack_of(&all[r]);
+        const int first = s;
+        s += in.at != in.end ? (int)unpack_i64(&in) : 0;
+        for (int64_t g = f->dots.group0; in.at != in.end && g < f->dots.group0 + f->dots.groups; g++)
+            for (int k = 0; f->open[g] && k < f->set.n; k++)
+                unpack_get(&in, sums_of(f, g, k) + first, (size_t)(s - first) * sizeof *f->sums);
+    }
+    dist_packs_free(all, dist_size(f->dist));
+    return ST_OK;
+}
+
+/* Of a rank without a text. */
+static Status gather_nothing(FisherPass *f, Error *err)
+{
+    return gather_texts(f, &(Pack){0}, err);
+}
+
+static Status take_texts(FisherPass *f, Error *err)
+{
+    const int first = f->share.first, n = f->share.mine.samples;
+    Pack mine = {0};
+    pack_i64(&mine, n);
+    for (int64_t g = f->dots.group0; g < f->dots.group0 + f->dots.groups; g++)
+        for (int k = 0; f->open[g] && k < f->set.n; k++) {
+            for (int s = first; s < first + n; s++)
+                sums_of(f, g, k)[s] = one_text(f, errordots_rows(&f->dots, k, g), s);
+            pack_put(&mine, sums_of(f, g, k) + first, (size_t)n * sizeof *f->sums);
+        }
+    const Status st = dist_size(f->dist) > 1 ? gather_texts(f, &mine, err) : ST_OK;
+    pack_fini(&mine);
+    return st;
+}
+
 static Status tell_unit(FisherPass *f, Error *err)
 {
     int64_t n = 0;
     RETURN_IF_ERROR(errordots_finish(&f->dots, err));
+    RETURN_IF_ERROR(take_texts(f, err));
     for (int64_t g = f->dots.group0; g < f->dots.group0 + f->dots.groups; g++) {
         if (!f->open[g])
             continue;
-        for (int k = 0; k < f->set.n; k++)
+        for (int k = 0; dist_leads(f->dist) && k < f->set.n; k++)
             score_group(f, g, k, &f->score[n++]);
         f->done++;
     }
@@ -433,8 +505,9 @@ static Status begin(FisherPass *f, Error *err)
         most = max_i64(most, m->units[unit].count);
     f->forms = mem_zarray((size_t)f->set.n + 1, sizeof *f->forms);
     f->score = mem_zarray((size_t)most * (size_t)f->set.n + 1, sizeof *f->score);
+    f->sums = mem_zarray((size_t)most * (size_t)f->set.n * (size_t)at.samples + 1, sizeof *f->sums);
     f->text = mem_zarray((size_t)at.samples + 1, sizeof *f->text);
-    return f->forms && f->score && f->text ? ST_OK : error_nomem(err, "the scores of an analysis");
+    return f->forms && f->score && f->text && f->sums ? ST_OK : error_nomem(err, "the scores of an analysis");
 }
 
 static void end(FisherPass *f)
@@ -442,6 +515,7 @@ static void end(FisherPass *f)
     for (int i = 0; i < f->nkept; i++)
         stream_fini(&f->kept[i]);
     runner_hold(f->r, 0);
+    share_fini(&f->share);
     scores_fini(&f->ranges.found);
     leveled_fini(&f->set);
     free(f->kept);
@@ -452,21 +526,25 @@ static void end(FisherPass *f)
     free(f->key);
     free(f->open);
     free(f->text);
+    free(f->sums);
     free(f->forms);
     free(f->score);
 }
 
 static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err)
 {
-    FisherPass f = {.r = r, .p = p, .sink = sink, .known = p->before};
+    FisherPass f = {.r = r, .p = p, .sink = sink, .known = p->before, .dist = dist_of(p)};
     Stream grad = {0};
     Status st = begin(&f, err);
     bool open = st == ST_OK && f.first < f.last;
     if (open)
         st = find_ranges(&f, err);
-    if (open && st == ST_OK)
+    bool rows = open && st == ST_OK && f.share.mine.start[f.share.mine.samples] > 0;
+    for (int unit = f.last; open && st == ST_OK && !rows && unit > f.first; unit--)
+        st = gather_nothing(&f, err);
+    if (rows)
         st = run_forward(&f, &grad, err);
-    if (open && st == ST_OK)
+    if (rows && st == ST_OK)
         st = run_backward(&f, &grad, err);
     stream_fini(&grad);
     end(&f);
@@ -477,9 +555,11 @@ static Status run(Runner *r, const PassPlan *p, const PassSink *sink, Error *err
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     const Model *m = p->m;
-    int64_t rows = probe_tokens(p);
+    int64_t rows = own_tokens(p);
+    const PassProbe at = probe(p);
+    const uint64_t sums = (uint64_t)watch_most_linears(m) * (uint64_t)p->nlevels * (uint64_t)at.samples * sizeof(TextSums);
     uint64_t kept = (uint64_t)div_up(m->cfg.layers, kept_step(m, rows, m->cfg.layers, 0)) * stream_bytes(m, rows);
-    return leveled_bytes(p, threads) + kept + stream_bytes(m, rows) + (uint64_t)rows * 16 +
+    return leveled_bytes(p, threads) + kept + sums + stream_bytes(m, rows) + (uint64_t)probe_tokens(p) * 16 +
            max_u64(errordots_bytes(m, rows, p->nlevels, threads), exit_gradient_bytes(m, rows, threads));
 }
 
@@ -487,7 +567,7 @@ static uint64_t bytes(const PassPlan *p, int threads)
 static uint64_t need(const PassPlan *p, int threads)
 {
     const Model *m = p->m;
-    int64_t rows = probe_tokens(p), longest = min_i64(longest_of(p->tokens->start, p->tokens->samples), probe(p).rows);
+    int64_t rows = own_tokens(p), longest = min_i64(longest_of(p->tokens->start, p->tokens->samples), probe(p).rows);
     int step = kept_step(m, rows, m->cfg.layers, 0), n = (int)div_up(m->cfg.layers, step);
     int *at = mem_zarray((size_t)n + 1, sizeof *at);
     for (int i = 0; at && i < n; i++)
@@ -505,7 +585,7 @@ static uint64_t need(const PassPlan *p, int threads)
 
 static const Metric *const reads[] = {&metric_fisher, &metric_input_range, NULL};
 static const MetricPass pass_fisher = {.name = "fisher", .step = "layer", .reads = reads, .answered = answered, .steps = steps,
-                                       .bytes = bytes, .need = need, .run = run};
+                                       .bytes = bytes, .need = need, .run = run, .divides = DIVIDES_ITSELF};
 
 const Metric metric_fisher = {
     .name = "fisher",

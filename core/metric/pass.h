@@ -90,8 +90,8 @@ typedef struct MetricPass {
     const struct Metric *const *reads; /* NULL-terminated: metrics whose values it goes by, where they are known. NULL: none */
     unsigned detail;    /* needs of the detail pane, when it can be filled on the way */
     PassDivides divides;
-    bool (*whole)(const PassPlan *p); /* what a plan asks for that samples can't be divided for: then rank 0 does all of it;
-                                       * NULL: never */
+    bool (*whole)(const PassPlan *p, int ranks); /* what a plan asks for that its texts can't be divided for between so many:
+                                                  * then rank 0 does all of it; NULL: never */
     bool collects;      /* its float pass takes PassPlan.needs of pass_statistics along (metric/collect.h) */
     /* What of the units is kept as statistics of linears: whether they have `needs`. NULL: its metrics have values. */
     bool (*has)(const Scores *s, MetricScope scope, int64_t unit, unsigned needs);

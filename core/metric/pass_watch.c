@@ -189,21 +189,11 @@ static uint64_t need(const PassPlan *p, int threads)
     return n.stream + n.kept + n.layer + (outputs ? apart : 0);
 }
 
-/* Whether one of those asked for has to see all samples itself. */
-static bool whole(const PassPlan *p)
-{
-    for (int i = 0; i < WATCHES; i++)
-        if (pass_asks(p, watches[i]->metric) && !watches[i]->meets && !(watches[i]->ops && watches[i]->ops->pack))
-            return true;
-    return false;
-}
-
 const MetricPass pass_watch = {
     .name = "what flows",
     .step = "layer",
     .stream = true,
     .divides = DIVIDES_SAMPLES,
-    .whole = whole,
     .any_level = true,
     .steps = pass_layers,
     .bytes = bytes,

@@ -24,7 +24,7 @@ typedef struct Watch {
     uint64_t (*bytes)(const PassPlan *p, int threads);
     bool outputs; /* watches outputs of linears, which passes then keep apart */
     bool meets;   /* of several ranks each comes to `layer`, with its texts' h, where they exchange what they found; rank 0
-                   * puts the scores. Otherwise `ops` packs and merges, and `layer` is rank 0's alone */
+                   * puts the scores. Otherwise `ops` must pack and merge, and `layer` is rank 0's alone */
 } Watch;
 
 extern const Metric metric_act_outliers, metric_output_outliers, metric_massive, metric_coverage, metric_expert_load,

@@ -237,6 +237,7 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
+    .divides = true, /* stage 1: of its stage every rank has all texts */
     .needs = PROCESSOR_TURN | PROCESSOR_FORWARD | PROCESSOR_OUTPUTS | PROCESSOR_INPUTS,
     .start = start,
     .end = end,

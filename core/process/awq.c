@@ -101,7 +101,7 @@ static Status scale(const SmoothCtx *c, const Subgraph *g, const SmoothStats *st
 static uint64_t bytes(const void *settings, const Model *m, const Subgraph *g, const PassSize *size, bool peer)
 {
     const AwqSettings *s = settings;
-    return awq_block_bytes(m, g, &s->q, peer ? size->rows : min_i64(size->rows, AWQ_TOKENS), peer, size->threads);
+    return awq_block_bytes(m, g, &s->q, peer ? pass_rows(size) : min_i64(pass_rows(size), AWQ_TOKENS), peer, size->threads);
 }
 
 static const SmoothMethod method = {

@@ -108,6 +108,7 @@ typedef struct DynamicCache {
     bool *on;   /* [layers] it selects the layer's attention */
     LayerCache *layer; /* [layers] */
     CacheWatch watch; /* of the present unit */
+    const UnitRun *unit;
     DType T;    /* in which that computes */
 } DynamicCache;
 
@@ -191,6 +192,7 @@ static Status prepare(void *self, int64_t linear, Error *err)
 {
     LayerCache *l = self;
     (void)linear;
+    RETURN_IF_ERROR(unit_gather(l->of->unit, cache_watch_observer(&l->of->watch), err));
     return fix(l->of, l, err);
 }
 
@@ -208,6 +210,7 @@ static Status calibrate(DynamicCache *d, UnitRun *u, const FormTypes *t, Error *
     drop_scales(&d->layer[u->unit]);
     d->watch = (CacheWatch){.layer = u->unit, .last = d->peer};
     d->T = t->inner;
+    d->unit = u;
     RETURN_IF_ERROR(unit_observe(u, cache_watch_observer(&d->watch), err));
     if (d->peer)
         return ST_OK;
@@ -231,7 +234,10 @@ static Status learn(void *self, UnitRun *u, Error *err)
 {
     DynamicCache *d = self;
     bool seen = forward(d, u->unit) && d->watch.layer == u->unit && d->watch.side[0].done;
-    return d->peer && seen ? fix(d, &d->layer[u->unit], err) : ST_OK;
+    if (!d->peer || !seen)
+        return ST_OK;
+    RETURN_IF_ERROR(unit_gather(u, cache_watch_observer(&d->watch), err));
+    return fix(d, &d->layer[u->unit], err);
 }
 
 static Status give(void *self, const UnitRun *u, const Gifts *to, Error *err)
@@ -279,6 +285,7 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_FORWARD,
     .more = more,
     .start = start,

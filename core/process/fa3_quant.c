@@ -232,11 +232,18 @@ static unsigned more(const void *self)
     return forward(f, -1) ? f->peer ? PROCESSOR_FORWARD : PROCESSOR_FORWARD | PROCESSOR_WHOLE : 0;
 }
 
+static Status gather(void *ctx, Observer o, Error *err)
+{
+    return unit_gather(ctx, o, err);
+}
+
 static Status calibrate(const Fa3 *f, UnitRun *u, DType T, Error *err)
 {
     HeadQuant *h = &f->heads[u->unit];
     head_quant_fini(h);
     h->T = T;
+    h->gather = unit_dist(u) ? gather : NULL;
+    h->ctx = u;
     if (f->fixed)
         RETURN_IF_ERROR(unit_observe(u, head_quant_observer(h), err));
     if (f->peer)
@@ -396,6 +403,7 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
+    .divides = true,
     .more = more,
     .start = start,
     .end = end,

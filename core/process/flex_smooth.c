@@ -294,7 +294,7 @@ static Status scale(const SmoothCtx *c, const Subgraph *g, const SmoothStats *st
 static uint64_t bytes(const void *settings, const Model *m, const Subgraph *g, const PassSize *size, bool peer)
 {
     const FlexSettings *s = settings;
-    int64_t out = 0, sum = 0, rows = peer ? size->rows : min_i64(size->rows, FLEX_TOKENS);
+    int64_t out = 0, sum = 0, rows = peer ? pass_rows(size) : min_i64(pass_rows(size), FLEX_TOKENS);
     for (int i = 0; i < g->ntargets; i++) {
         out = max_i64(out, m->linears[g->targets[i]].out);
         sum += m->linears[g->targets[i]].out;

@@ -81,6 +81,7 @@ static Status learn(void *self, UnitRun *u, Error *err)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_FORWARD | PROCESSOR_AGAIN,
     .start = start,
     .end = free,

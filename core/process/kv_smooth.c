@@ -245,6 +245,7 @@ static Status learn(void *self, UnitRun *u, Error *err)
     const Unit *unit = &s->m->units[u->unit];
     const Block *b = unit_block(unit, ROLE_ATTENTION, 0);
     float *scales = NULL;
+    RETURN_IF_ERROR(unit_gather(u, cache_watch_observer(&s->watch), err));
     Status st = scales_of(s, b, unit->cfg, &scales, err);
     if (st == ST_OK)
         st = fold(u, s, b, unit->cfg, scales, err);
@@ -261,6 +262,7 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_FORWARD | PROCESSOR_TURN,
     .start = start,
     .end = end,

@@ -196,6 +196,7 @@ static Status give(void *self, const UnitRun *u, const Gifts *to, Error *err)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_TURN | PROCESSOR_AHEAD,
     .start = start,
     .end = end,

@@ -476,8 +476,19 @@ static uint64_t processor_bytes(const Pipeline *p, const PassSize *size)
     return most;
 }
 
-uint64_t pipeline_bytes(const Pipeline *p, const PassSize *size)
+void pipeline_set_whole(Pipeline *p, const TokenSet *texts)
 {
+    p->whole = texts;
+}
+
+uint64_t pipeline_bytes(const Pipeline *p, const PassSize *own)
+{
+    PassSize all = *own;
+    const PassSize *size = &all;
+    if (p->whole) {
+        all.all_samples = p->whole->samples;
+        all.all_rows = p->whole->start[p->whole->samples];
+    }
     const Model *m = p->m;
     int64_t dim = m->cfg.head_dim > m->cfg.v_dim ? m->cfg.head_dim : m->cfg.v_dim;
     uint64_t cache = 4 * (uint64_t)size->samples * (uint64_t)m->cfg.kv_heads * (uint64_t)dim * sizeof(float);
@@ -507,14 +518,9 @@ uint64_t pipeline_prior_bytes(const Pipeline *p, int threads, ArithMode arith)
 
 bool pipeline_divides(const Pipeline *p)
 {
-    bool experts = false, finds = false;
-    for (int64_t i = 0; i < p->m->nlinears; i++)
-        experts = experts || p->m->linears[i].expert >= 0;
-    for (int i = 0; i < p->work.nlevels; i++)
-        finds = finds || (p->levels[i].runs && (p->levels[i].act->observer || p->levels[i].weight->prepare));
     for (int k = 0; k < p->nplans; k++)
         for (int i = 0; i < p->plan[k].nsteps; i++)
             if (!p->plan[k].steps[i].row->divides)
                 return false;
-    return p->nplans == 1 && !(experts && finds);
+    return true;
 }

@@ -75,6 +75,8 @@ Status pipeline_promise(const Pipeline *p, DType inner, SavePlan *plan, Error *e
 /* Bytes that the passes need beside the runner's: Hessians, weights quantized as a whole, ranges of keys and values, what
  * processors hold. */
 uint64_t pipeline_bytes(const Pipeline *p, const PassSize *size);
+/* Of ranks that divide the main list's texts: all of them, of which each run has its rank's. For pipeline_bytes; borrowed. */
+void pipeline_set_whole(Pipeline *p, const TokenSet *texts);
 /* What the prior stage that takes most takes, its streams and the runner included. */
 uint64_t pipeline_prior_bytes(const Pipeline *p, int threads, ArithMode arith);
 

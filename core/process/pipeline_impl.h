@@ -38,6 +38,7 @@ struct Pipeline {
     Plan *plan; /* [nplans] of each stage of the recipe; the last is the main list */
     int nplans;
     const TokenSet **prior; /* [nplans] texts of the prior stages, NULL: none were given */
+    const TokenSet *whole; /* pipeline_set_whole; NULL: texts aren't divided */
     PriorFn *watch;     /* NULL: nobody asks how far they are */
     void *watch_ctx;
     TrainFn *watch_training; /* the same of units that are trained */

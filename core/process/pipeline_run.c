@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "process/pipeline_impl.h"
+#include "process/unitranks.h"
 #include "run/schedule.h"
 
 /* The units of the model, one after the other: the forwards that their processors need, then the sinks. */
@@ -19,6 +20,7 @@ typedef struct PipelineRun {
     SinkWants *wants;  /* [nsinks] */
     DType T;           /* in which weights are quantized and activations begin */
     FormsOptions forms;
+    UnitRanks ranks;   /* who divides the texts of the main list */
     FormRoom room; /* of forms */
     Stream x, y;       /* the unit's input; y: what a pass gives when it isn't the last */
     const Stream *gave; /* where the pass left its output */
@@ -58,6 +60,11 @@ const Stream *unit_input(const UnitRun *u)
 const Stream *unit_output(const UnitRun *u)
 {
     return u->run->gave;
+}
+
+UnitRanks *unit_ranks(const UnitRun *u)
+{
+    return u->run->main && u->run->ranks.dist ? &u->run->ranks : NULL;
 }
 
 Variant unit_plain(const UnitRun *u)
@@ -113,6 +120,8 @@ static Status run_pass(UnitRun *u, bool bare, const Stream *in, Stream *out, Err
     v.forms = u->forms->any ? u->forms->table : NULL;
     v.attn = attn_forms(&u->attn);
     v.bare = bare;
+    if (in == &u->run->x && unit_ranks(u) && (u->nobs || u->forms->any)) /* somebody looks at all ranks' texts */
+        v.route = unit_ranks_route(&u->run->ranks);
     Status st = runner_layer(u->runner, u->unit, &v, in, out, u->obs, u->nobs, err);
     u->nobs = 0;
     u->attn.n = 0;
@@ -431,6 +440,9 @@ static Status run_stage(PipelineRun *run, int stage, int first, Error *err)
     }
     int unit;
     tell_prior(run, false, 0, run->end);
+    if (run->main)
+        RETURN_IF_ERROR(unit_ranks_init(&run->ranks, o->dist, run->texts, run->p->m, err));
+    run->forms.dist = run->ranks.dist;
     RETURN_IF_ERROR(ends_of(run, false, err));
     RETURN_IF_ERROR(begin(run, run->texts, first, &unit, err));
     Schedule order = {.first = unit, .last = run->end, .job = {"pipeline", unit_job, run}};
@@ -514,7 +526,7 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
         return error_nomem(err, "the run");
     run.forms = (FormsOptions){.levels = p->levels, .level = p->work.level, .peer = p->work.peer, .weight = run.T,
                                .overlay = p->overlay, .read = read_weight, .ctx = &run, .pool = runner_pool(r),
-                               .cancel = runner_cancel(r), .room = &run.room, .dist = o->dist};
+                               .cancel = runner_cancel(r), .room = &run.room};
     int open = 0, first;
     Status st = open_sinks(&run, &open, &first, err);
     bool opened = st == ST_OK;
@@ -528,6 +540,7 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
     stream_fini(&run.x);
     stream_fini(&run.y);
     form_room_free(&run.room);
+    unit_ranks_fini(&run.ranks);
     free(run.wants);
     return st;
 }

@@ -45,6 +45,23 @@ Status unit_observe(UnitRun *u, Observer o, Error *err);
 void unit_search(const UnitRun *u, int64_t done, int64_t of);
 /* For a processor that trains the unit: tells how far it is; share: the loss beside that of the first step. */
 void unit_trained(const UnitRun *u, int64_t done, int64_t of, double share);
+/* Where several ranks divide the texts (Processor.divides), each watches its own; every rank then makes the same calls in the
+ * same order. What of them is found must have the bits of one rank with all texts: sums are made in the order of the texts. */
+
+/* The ranks; NULL: there is one, which has all texts, or the stage is not divided. */
+struct Dist *unit_dist(const UnitRun *u);
+/* Has what the observer saw of this rank's texts in the unit become what all ranks saw of theirs. */
+Status unit_gather(const UnitRun *u, Observer o, Error *err);
+/* Rows of a linear's input: of the ranks before this one, which itself has `rows`, and of all. Of an expert while its block is at
+ * work. */
+typedef struct UnitPlace {
+    int64_t before, all;
+} UnitPlace;
+Status unit_place(const UnitRun *u, int64_t linear, int64_t rows, UnitPlace *out, Error *err);
+/* Samples of all ranks, and stream_beginnings of what all of them have at the unit's input. */
+int unit_samples(const UnitRun *u);
+Status unit_beginnings(const UnitRun *u, int n, int64_t rows, Stream *out, Error *err);
+
 /* The next pass without forms, and the dtype in which weights are quantized. */
 Variant unit_plain(const UnitRun *u);
 DType unit_weight_dtype(const UnitRun *u);
@@ -89,7 +106,13 @@ typedef struct ProcessorCtx {
 typedef struct PassSize {
     int samples, threads;
     int64_t rows, longest; /* of all texts, of the longest */
+    int all_samples;       /* where ranks divide the texts: of all of them, of which samples and rows are this one's; else 0 */
+    int64_t all_rows;
 } PassSize;
+static inline int64_t pass_rows(const PassSize *s)
+{
+    return s->all_rows > s->rows ? s->all_rows : s->rows;
+}
 
 typedef struct Processor {
     bool divides;   /* what it finds is the same when ranks divide the texts (FormsOptions.dist) */

@@ -65,6 +65,7 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_TURN | PROCESSOR_OUTPUTS | PROCESSOR_INPUTS,
     .start = start,
     .end = end,

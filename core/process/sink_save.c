@@ -68,7 +68,8 @@ static uint64_t main_estimate(const Pipeline *p, const SaveOptions *o, int threa
     for (int i = 0; i < o->nsavers; i++)
         rerun = rerun || o->savers[i]->peer_reruns;
     bytes += (uint64_t)pipeline_streams(p, rerun) * n.stream + n.kept + n.layer;
-    return bytes + pipeline_bytes(p, &(PassSize){o->calib->samples, threads, ask.rows, ask.longest});
+    return bytes + pipeline_bytes(p, &(PassSize){.samples = o->calib->samples, .threads = threads, .rows = ask.rows,
+                                                .longest = ask.longest});
 }
 
 uint64_t save_estimate(const Pipeline *p, const SaveOptions *o, int threads, ArithMode arith)

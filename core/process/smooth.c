@@ -320,13 +320,12 @@ static int64_t tap_tokens(const Smooth *s, const Taps *t)
 static Status take_input(Smooth *s, const UnitRun *u, Error *err)
 {
     enum { FEWEST = 32 };
-    const Stream *in = unit_input(u);
     int64_t tokens = s->peer ? 0 : s->method->tokens;
-    int n = tokens ? (int)min_i64(in->samples, max_i64(1, tokens / FEWEST)) : in->samples;
+    int samples = unit_samples(u), n = tokens ? (int)min_i64(samples, max_i64(1, tokens / FEWEST)) : samples;
     stream_fini(&s->input);
     if (!(s->method->needs & SMOOTH_BLOCK_INPUTS) || !n)
         return ST_OK;
-    return stream_beginnings(&s->input, in, n, tokens ? tokens / n : INT64_MAX, err);
+    return unit_beginnings(u, n, tokens ? tokens / n : INT64_MAX, &s->input, err);
 }
 
 /* What all of its calls are told. */
@@ -349,6 +348,7 @@ Status smooth_stage(void *self, UnitRun *u, FormStage stage, const FormTypes *t,
     RETURN_IF_ERROR(smooth_norms(&c, s->method, at->g, at->n, err));
     smooth_watch_fini(&s->watch);
     set_watch(s, &s->watch);
+    s->watch.unit = u;
     RETURN_IF_ERROR(smooth_watch_init(&s->watch, u->first, u->n, err));
     for (int i = 0; i < at->n; i++) {
         Taps taps;
@@ -484,7 +484,7 @@ Status smooth_learn(void *self, UnitRun *u, Error *err)
     Smooth *s = self;
     const struct SmoothUnit *at = &s->unit[u->unit];
     SmoothCtx c = ctx_of(s);
-    Status st = ST_OK;
+    Status st = at->n ? smooth_watch_gather(&s->watch, err) : ST_OK;
     overlay_round(u->overlay, s->T);
     c.runner = u->runner;
     c.overlay = u->overlay;
@@ -553,7 +553,7 @@ Status smooth_give(void *self, const UnitRun *u, const Gifts *to, Error *err)
 
 static uint64_t input_bytes(const Smooth *s, const PassSize *size)
 {
-    int64_t most = s->peer ? 0 : s->method->tokens, rows = most ? min_i64(size->rows, most) : size->rows;
+    int64_t most = s->peer ? 0 : s->method->tokens, rows = most ? min_i64(pass_rows(size), most) : pass_rows(size);
     return s->method->needs & SMOOTH_BLOCK_INPUTS
                ? (uint64_t)rows * (uint64_t)s->m->cfg.stream_width * sizeof(float) : 0;
 }
@@ -569,7 +569,7 @@ static uint64_t unit_bytes(const Smooth *s, const struct SmoothUnit *at, const P
         Taps taps;
         taps_of(s->m, s->peer, g, &taps);
         w.most_tokens = tap_tokens(s, &taps);
-        SmoothTapBytes b = smooth_tap_bytes(&w, g->width, size->samples, size->rows);
+        SmoothTapBytes b = smooth_tap_bytes(&w, g->width, size);
         bool experts = s->m->linears[taps.linear[0]].expert >= 0;
         kept += (uint64_t)taps.n * (experts ? b.kept : b.open);
         open = experts && b.open > open ? b.open : open;

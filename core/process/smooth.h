@@ -138,7 +138,8 @@ Status smooth_give(void *self, const UnitRun *u, const Gifts *to, Error *err);
 Status smooth_promise(void *self, DType inner, SavePlan *plan, Error *err);
 uint64_t smooth_bytes(const void *self, const PassSize *size);
 #define SMOOTH_PROCESSOR                                                                                             \
-    .needs = PROCESSOR_FORWARD | PROCESSOR_TURN, .more = smooth_more, .end = smooth_end, .forward = smooth_forward, \
+    .divides = true, .needs = PROCESSOR_FORWARD | PROCESSOR_TURN, .more = smooth_more, .end = smooth_end,            \
+    .forward = smooth_forward,                                                                                        \
     .stage = smooth_stage, .learn = smooth_learn, .give = smooth_give, .promise = smooth_promise, .bytes = smooth_bytes
 
 #endif

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/num.h"
+#include "dist/dist.h"
 #include "math/convert.h"
 #include "run/arith.h"
 
@@ -74,11 +76,15 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     const SmoothWatch *w = self;
     SmoothTap *t = tap_at(w, tap.linear);
     size_t n = (size_t)samples * (size_t)width;
+    UnitPlace place;
+    RETURN_IF_ERROR(unit_place(w->unit, tap.linear, start[samples], &place, err));
     tap_free(t);
     t->samples = samples;
     t->width = width;
-    t->rows = start[samples];
-    t->ntokens = kept_rows(t->most, t->rows, &t->stride);
+    t->rows = place.all;
+    t->before = place.before;
+    kept_rows(t->most, t->rows, &t->stride);
+    t->ntokens = div_up(t->before + start[samples], t->stride) - div_up(t->before, t->stride);
     t->min = mem_array(n, sizeof *t->min);
     t->max = mem_array(n, sizeof *t->max);
     t->count = mem_array((size_t)samples, sizeof *t->count);
@@ -107,11 +113,12 @@ static float higher(float a, float b)
     return b > a || isnan(b) ? b : a;
 }
 
+/* row0: of this rank's rows. */
 static void keep_tokens(SmoothTap *t, int64_t row0, const float *x, int64_t rows, int64_t ld)
 {
-    int64_t r = (row0 + t->stride - 1) / t->stride * t->stride - row0;
-    for (; r < rows; r += t->stride)
-        memcpy(t->token + (row0 + r) / t->stride * t->width, x + r * ld, (size_t)t->width * sizeof *x);
+    const int64_t at = t->before + row0, first = div_up(t->before, t->stride);
+    for (int64_t r = div_up(at, t->stride) * t->stride - at; r < rows; r += t->stride)
+        memcpy(t->token + ((at + r) / t->stride - first) * t->width, x + r * ld, (size_t)t->width * sizeof *x);
 }
 
 static int64_t rows_before(const SmoothTap *t, int sample)
@@ -142,18 +149,24 @@ static void tap_tile(void *self, Tap tap, int sample, int64_t row0, const float 
 }
 
 /* All samples become one, in their order, where nobody asks which was which. */
-static void join_samples(SmoothTap *t)
+static void join_ranges(SmoothTap *t)
 {
     for (int s = 1; s < t->samples; s++) {
         for (int64_t c = 0; c < t->width; c++) {
             t->min[c] = lower(t->min[c], t->min[s * t->width + c]);
             t->max[c] = higher(t->max[c], t->max[s * t->width + c]);
-            if (t->sum)
-                t->sum[c] += t->sum[s * t->width + c];
         }
         t->count[0] += t->count[s];
     }
     t->samples = t->samples ? 1 : 0;
+}
+
+/* What was summed before this rank's samples, and them. */
+static void add_sums(const SmoothTap *t, int samples, int from, double *sum)
+{
+    for (int s = from; s < samples; s++)
+        for (int64_t c = 0; c < t->width; c++)
+            sum[c] += t->sum[s * t->width + c];
 }
 
 static void *shrink(void *p, size_t n, size_t size)
@@ -162,87 +175,174 @@ static void *shrink(void *p, size_t n, size_t size)
     return less ? less : p;
 }
 
+static bool is_divided(const SmoothWatch *w)
+{
+    return dist_size(unit_dist(w->unit)) > 1;
+}
+
 static Status tap_end(void *self, Tap tap, Error *err)
 {
     (void)err;
     const SmoothWatch *w = self;
     SmoothTap *t = tap_at(w, tap.linear);
     t->done = true;
+    t->sums = t->samples;
     if (w->ordered || t->samples < 2)
         return ST_OK;
-    join_samples(t);
+    if (t->sum && !is_divided(w)) { /* else they wait for the ranks before */
+        add_sums(t, t->samples, 1, t->sum);
+        t->sum = shrink(t->sum, (size_t)t->width, sizeof *t->sum);
+    }
+    join_ranges(t);
     t->min = shrink(t->min, (size_t)t->width, sizeof *t->min);
     t->max = shrink(t->max, (size_t)t->width, sizeof *t->max);
-    t->sum = shrink(t->sum, (size_t)t->width, sizeof *t->sum);
     return ST_OK;
 }
 
 /* ---- samples of several ranks ---- */
 
-static Status pack_ranges(void *self, int layer, Pack *out, Error *err)
+/* Extremes and tokens, and of samples that are kept apart their sums. */
+static Status pack_taps(void *self, int layer, Pack *out, Error *err)
 {
     (void)layer;
     SmoothWatch *w = self;
     for (size_t i = 0; i < w->ntaps; i++) {
         SmoothTap *t = &w->tap[i];
-        int n = t->done ? t->samples : 0;
+        const int n = t->done ? t->samples : 0;
+        const size_t values = (size_t)n * (size_t)t->width, tokens = t->done && t->token ? (size_t)t->ntokens : 0;
         pack_i64(out, n);
         pack_i64(out, t->width);
+        pack_i64(out, (int64_t)tokens);
         pack_put(out, t->count, (size_t)n * sizeof *t->count);
-        pack_put(out, t->min, (size_t)n * (size_t)t->width * sizeof *t->min);
-        pack_put(out, t->max, (size_t)n * (size_t)t->width * sizeof *t->max);
+        pack_put(out, t->min, values * sizeof *t->min);
+        pack_put(out, t->max, values * sizeof *t->max);
+        pack_put(out, t->token, tokens * (size_t)t->width * sizeof *t->token);
+        if (w->needs & SMOOTH_MEAN && w->ordered)
+            pack_put(out, t->sum, values * sizeof *t->sum);
+        double *sum = w->ordered ? NULL : t->sum;
+        const int sums = t->sums;
+        t->sum = sum ? NULL : t->sum;
         tap_free(t);
+        t->sum = sum;
+        t->sums = sum ? sums : 0;
     }
     return out->oom ? error_nomem(err, "statistics of channels") : ST_OK;
 }
 
-/* Puts the samples of one rank behind those that are there. */
-static bool append(SmoothTap *t, Unpack *in)
+/* Puts n values of the message behind `have` of *at. */
+static bool join_array(void *at, int64_t have, int64_t n, size_t size, Unpack *in)
 {
-    int64_t n = unpack_i64(in), width = unpack_i64(in), have = t->samples;
-    int64_t *count = unpack_array(in, n, sizeof *count);
-    float *min = unpack_array(in, n * width, sizeof *min), *max = unpack_array(in, n * width, sizeof *max);
-    if (n && !in->bad) {
-        int64_t *counts = realloc(t->count, (size_t)(have + n) * sizeof *counts);
-        t->count = counts ? counts : t->count;
-        float *mins = realloc(t->min, (size_t)((have + n) * width) * sizeof *mins);
-        t->min = mins ? mins : t->min;
-        float *maxs = realloc(t->max, (size_t)((have + n) * width) * sizeof *maxs);
-        t->max = maxs ? maxs : t->max;
-        in->bad = !counts || !mins || !maxs;
+    void *old;
+    memcpy(&old, at, sizeof old);
+    if (n < 0 || (size_t)n > (size_t)(in->end - in->at) / size) {
+        in->bad = true;
+        return false;
     }
-    if (n && !in->bad) {
-        memcpy(t->count + have, count, (size_t)n * sizeof *count);
-        memcpy(t->min + have * width, min, (size_t)(n * width) * sizeof *min);
-        memcpy(t->max + have * width, max, (size_t)(n * width) * sizeof *max);
-        t->samples += (int)n;
-        t->width = width;
-        t->done = true;
-    }
-    free(count);
-    free(min);
-    free(max);
-    return !in->bad;
+    unsigned char *all = realloc(old, (size_t)(have + n) * size + 1);
+    if (!all)
+        return false;
+    memcpy(at, &all, sizeof all);
+    unpack_get(in, all + (size_t)have * size, (size_t)n * size);
+    return true;
 }
 
-static Status merge_ranges(void *self, int layer, Unpack *in, Error *err)
+/* Puts the samples of one rank behind those that are there. */
+static bool append(const SmoothWatch *w, SmoothTap *t, Unpack *in)
+{
+    const int64_t n = unpack_i64(in), width = unpack_i64(in), tokens = unpack_i64(in), have = t->samples;
+    const bool sums = w->needs & SMOOTH_MEAN && w->ordered;
+    if (in->bad || !join_array(&t->count, have, n, sizeof *t->count, in) ||
+        !join_array(&t->min, have * width, n * width, sizeof *t->min, in) ||
+        !join_array(&t->max, have * width, n * width, sizeof *t->max, in) ||
+        !join_array(&t->token, t->ntokens * width, tokens * width, sizeof *t->token, in) ||
+        (sums && !join_array(&t->sum, have * width, n * width, sizeof *t->sum, in)))
+        return false;
+    for (int64_t s = have; s < have + n; s++)
+        t->rows += t->count[s];
+    t->samples += (int)n;
+    t->ntokens += tokens;
+    t->width = n ? width : t->width;
+    t->done = t->done || n;
+    return true;
+}
+
+static Status merge_taps(void *self, int layer, Unpack *in, Error *err)
 {
     (void)layer;
     SmoothWatch *w = self;
     for (size_t i = 0; i < w->ntaps; i++)
-        if (!append(&w->tap[i], in))
-            return error_nomem(err, "statistics of channels");
+        if (!append(w, &w->tap[i], in))
+            return in->bad ? error_set(err, ST_INTERNAL, "statistics of a rank are not whole")
+                           : error_nomem(err, "statistics of channels");
     return ST_OK;
 }
 
-#define TAPS .name = "statistics of channels", .wants_tap = wants_tap, .tap_begin = tap_begin, .tap_tile = tap_tile, \
-    .tap_end = tap_end
-
 Observer smooth_watch_observer(SmoothWatch *w)
 {
-    static const ObserverOps ranges = {TAPS, .pack = pack_ranges, .merge = merge_ranges};
-    static const ObserverOps all = {TAPS}; /* sums and tokens: one process has to see them */
-    return (Observer){w->needs & ~(unsigned)SMOOTH_MINMAX ? &all : &ranges, w};
+    static const ObserverOps ops = {.name = "statistics of channels", .wants_tap = wants_tap, .tap_begin = tap_begin,
+                                    .tap_tile = tap_tile, .tap_end = tap_end, .pack = pack_taps, .merge = merge_taps};
+    return (Observer){&ops, w};
+}
+
+/* The sums of this rank's samples go behind those that the ranks before have: [channels of all taps]. */
+static Status pass_sums(const SmoothWatch *w, double *all, size_t n, Error *err)
+{
+    Dist *d = unit_dist(w->unit);
+    Pack before = {0}, mine = {0};
+    RETURN_IF_ERROR(dist_take(d, &before, err));
+    Unpack in = unpack_of(&before);
+    if (before.data)
+        unpack_get(&in, all, n * sizeof *all);
+    double *sum = all;
+    for (size_t i = 0; i < w->ntaps; i++) {
+        const SmoothTap *t = &w->tap[i];
+        add_sums(t, t->done ? t->sums : 0, 0, sum);
+        sum += t->done ? t->width : 0;
+    }
+    pack_put(&mine, all, n * sizeof *all);
+    Status st = in.bad ? error_set(err, ST_INTERNAL, "sums of a rank are not whole")
+                : mine.oom ? error_nomem(err, "statistics of channels") : ST_OK;
+    if (st == ST_OK)
+        dist_hand_on(d, &mine);
+    if (st == ST_OK)
+        st = dist_from_last(d, all, n * sizeof *all, err);
+    pack_fini(&before);
+    pack_fini(&mine);
+    return st;
+}
+
+static Status gather_sums(SmoothWatch *w, Error *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < w->ntaps; i++)
+        n += w->tap[i].done ? (size_t)w->tap[i].width : 0;
+    double *all = mem_zarray(n, sizeof *all);
+    Status st = all ? pass_sums(w, all, n, err) : error_nomem(err, "statistics of channels");
+    const double *sum = all;
+    for (size_t i = 0; st == ST_OK && i < w->ntaps; i++) {
+        SmoothTap *t = &w->tap[i];
+        if (!t->done)
+            continue;
+        free(t->sum);
+        t->sum = mem_array((size_t)t->width, sizeof *t->sum);
+        if (!t->sum)
+            st = error_nomem(err, "statistics of channels");
+        else
+            memcpy(t->sum, sum, (size_t)t->width * sizeof *sum);
+        sum += t->width;
+    }
+    free(all);
+    return st;
+}
+
+Status smooth_watch_gather(SmoothWatch *w, Error *err)
+{
+    if (!is_divided(w))
+        return ST_OK;
+    RETURN_IF_ERROR(unit_gather(w->unit, smooth_watch_observer(w), err));
+    for (size_t i = 0; i < w->ntaps && !w->ordered; i++)
+        join_ranges(&w->tap[i]);
+    return w->needs & SMOOTH_MEAN && !w->ordered ? gather_sums(w, err) : ST_OK;
 }
 
 /* ---- what it comes to ---- */
@@ -370,11 +470,17 @@ int64_t smooth_watch_bad(const SmoothWatch *w, int64_t linear)
     return -1;
 }
 
-SmoothTapBytes smooth_tap_bytes(const SmoothWatch *w, int64_t width, int samples, int64_t rows)
+SmoothTapBytes smooth_tap_bytes(const SmoothWatch *w, int64_t width, const PassSize *size)
 {
     int64_t stride;
-    uint64_t channel = 2 * sizeof(float) + (w->needs & SMOOTH_MEAN ? sizeof(double) : 0);
+    const bool divided = size->all_rows > size->rows;
+    const int64_t rows = divided ? size->all_rows : size->rows;
+    uint64_t sum = w->needs & SMOOTH_MEAN ? sizeof(double) : 0, channel = 2 * sizeof(float) + sum;
     uint64_t token = w->needs & SMOOTH_TOKENS ? (uint64_t)kept_rows(w->most_tokens, rows, &stride) * sizeof(float) : 0;
-    uint64_t open = ((uint64_t)samples * channel + token) * (uint64_t)width;
-    return (SmoothTapBytes){.open = open, .kept = w->ordered ? open : (channel + token) * (uint64_t)width};
+    uint64_t open = (uint64_t)size->samples * channel + token, kept = w->ordered ? open : channel + token;
+    if (divided) { /* sums wait, and what all ranks gave is there twice */
+        kept = 2 * (w->ordered ? (uint64_t)size->all_samples * channel : channel) + 2 * token + (uint64_t)size->samples * sum;
+        open = max_u64(open, kept);
+    }
+    return (SmoothTapBytes){.open = open * (uint64_t)width, .kept = kept * (uint64_t)width};
 }

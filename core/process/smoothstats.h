@@ -1,6 +1,7 @@
 #ifndef SLIM_PROCESS_SMOOTHSTATS_H
 #define SLIM_PROCESS_SMOOTHSTATS_H
 
+#include "process/processor.h"
 #include "run/observer.h"
 
 /* Statistics of the channels of linears' inputs in one unit, from one forward over the texts. */
@@ -26,18 +27,21 @@ typedef struct SmoothStats {
 /* What one tap saw; the arrays are per sample until it ends. */
 typedef struct SmoothTap {
     int64_t linear;
-    int64_t width, rows;
+    int64_t width, rows; /* rows: of all ranks */
     int samples;         /* rows of min, max and sum */
     float *min, *max;    /* [samples][width] */
     double *sum;         /* [samples][width] of |x|; NULL without SMOOTH_MEAN */
     int64_t *count;      /* [samples] tokens */
+    int sums;            /* rows of sum, once other ranks' extremes are there */
     float *token;        /* [ntokens][width] */
     int64_t most, ntokens, stride;
+    int64_t before;      /* rows of the ranks before this one */
     bool done;
 } SmoothTap;
 
 /* The watcher of a unit. Its taps are made by smooth_watch_add. */
 typedef struct SmoothWatch {
+    const UnitRun *unit; /* whose ranks divide the texts; NULL: none do */
     unsigned needs;
     bool ordered;        /* samples are kept apart: the peer's statistics depend on their order */
     DType T;             /* in which the peer's statistics are computed; DT_F32: ours, or float32 */
@@ -53,15 +57,17 @@ Status smooth_watch_init(SmoothWatch *w, int64_t first, int64_t nlinears, Error 
 void smooth_watch_fini(SmoothWatch *w);
 Status smooth_watch_add(SmoothWatch *w, int64_t linear, Error *err);
 Observer smooth_watch_observer(SmoothWatch *w);
+/* Behind the pass: of several ranks, what each of them saw becomes what all did (unit_gather); sums go from one to the next. */
+Status smooth_watch_gather(SmoothWatch *w, Error *err);
 /* The statistics of these taps together. shift: of x - shift. Arrays are *own's (free), which may be set without rows. */
 Status smooth_watch_stats(const SmoothWatch *w, const int64_t *linear, int n, bool shift, SmoothStats *out, float **own,
                           Error *err);
 /* The first channel in which a linear's input has been NaN or Inf; -1: in none, or nobody watched it. */
 int64_t smooth_watch_bad(const SmoothWatch *w, int64_t linear);
-/* Bytes of a tap while it is open, and afterwards, for texts of so many samples and rows. */
+/* Bytes of a tap while it is open, and afterwards. */
 typedef struct SmoothTapBytes {
     uint64_t open, kept;
 } SmoothTapBytes;
-SmoothTapBytes smooth_tap_bytes(const SmoothWatch *w, int64_t width, int samples, int64_t rows);
+SmoothTapBytes smooth_tap_bytes(const SmoothWatch *w, int64_t width, const PassSize *size);
 
 #endif

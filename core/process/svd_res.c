@@ -329,6 +329,7 @@ static void hash(const void *settings, Hasher *h)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_TURN | PROCESSOR_BRANCHES,
     .start = start,
     .end = end,

@@ -354,7 +354,7 @@ static Status observe(FormState *s, const float *x, const Stream *shape, int64_t
     Dist *d = s->layer->opt->dist;
     Pack mine = {0}, *all = NULL;
     Status st = ST_OK;
-    if (dist_size(d) > 1 && s->stage == FORM_WATCH)
+    if (dist_size(d) > 1 && s->stage == FORM_WATCH && !s->weight->prepare)
         return act_observe_pack(s->act->observer, x, shape->start, shape->samples, width, mn, mx, &s->watched, err);
     if (dist_size(d) == 1 && shape->start[shape->samples] == shape->start[0])
         return ST_OK;
@@ -423,7 +423,7 @@ static Status feed_watched(FormState *s, Unpack *in, Error *err)
 static bool is_watched(const LayerForms *l, int64_t i)
 {
     const FormState *s = l->lin[i].s;
-    return s && s->first == i && s->stage == FORM_WATCH && s->act->observer;
+    return s && s->first == i && s->stage == FORM_WATCH && s->act->observer && !s->weight->prepare;
 }
 
 Status layer_forms_gather(LayerForms *l, Error *err)

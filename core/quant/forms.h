@@ -47,8 +47,8 @@ typedef struct FormsOptions {
     Pool *pool;
     const Cancel *cancel;  /* may be NULL */
     /* Ranks that divide the samples, each with some of every pass; what calibration finds is of all of them. NULL: one. Not
-     * of linears that a rank's samples may not reach (experts), but in a pass of FORM_WATCH without Hessians, which
-     * layer_forms_gather follows. */
+     * of linears that a rank's samples may not reach (experts), but in a pass of FORM_WATCH without Hessians.
+     * layer_forms_gather follows each such pass. */
     struct Dist *dist;
     /* [model.nlinears] Where no pass comes behind the calibration: weights that are going to be taken; methods with a Hessian
      * make no others. NULL: all. */

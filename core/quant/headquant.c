@@ -235,10 +235,66 @@ static Status tap_end(void *self, Tap tap, Error *err)
     return ST_OK;
 }
 
+/* ---- samples of several ranks ---- */
+
+/* The range over this rank's samples, and what is not finite in each; of sides that are not fixed yet. */
+static Status pack_sides(void *self, int layer, Pack *out, Error *err)
+{
+    (void)layer;
+    HeadQuant *h = self;
+    for (int i = 0; i < h->n; i++)
+        for (int part = 0; part < HEAD_PARTS; part++) {
+            HeadSide *s = &h->side[i][part];
+            if (!s->samples || s->param)
+                continue;
+            pack_i64(out, s->samples);
+            pack_put(out, s->lo, (size_t)s->heads * sizeof *s->lo);
+            pack_put(out, s->hi, (size_t)s->heads * sizeof *s->hi);
+            pack_put(out, s->bad, (size_t)s->samples * sizeof *s->bad);
+            s->gathered = 0;
+        }
+    return out->oom ? error_nomem(err, "ranges of heads") : ST_OK;
+}
+
+static Status merge_side(HeadSide *s, Unpack *in, Error *err)
+{
+    const int64_t n = unpack_i64(in), heads = s->heads;
+    float *lo = unpack_array(in, heads, sizeof *lo), *hi = unpack_array(in, heads, sizeof *hi);
+    HeadBad *bad = unpack_array(in, n, sizeof *bad), *all = NULL;
+    if (lo && hi && bad)
+        all = realloc(s->gathered ? s->bad : NULL, (size_t)(s->gathered + n) * sizeof *all + 1);
+    if (all && !s->gathered)
+        free(s->bad);
+    s->bad = all ? all : s->bad;
+    for (int64_t k = 0; all && k < heads; k++) {
+        s->lo[k] = s->gathered ? fminf(s->lo[k], lo[k]) : lo[k];
+        s->hi[k] = s->gathered ? fmaxf(s->hi[k], hi[k]) : hi[k];
+    }
+    if (all) {
+        memcpy(all + s->gathered, bad, (size_t)n * sizeof *bad);
+        s->samples = s->gathered += (int)n;
+    }
+    free(lo);
+    free(hi);
+    free(bad);
+    return all ? ST_OK : error_nomem(err, "ranges of heads");
+}
+
+static Status merge_sides(void *self, int layer, Unpack *in, Error *err)
+{
+    (void)layer;
+    HeadQuant *h = self;
+    for (int i = 0; i < h->n; i++)
+        for (int part = 0; part < HEAD_PARTS; part++)
+            if (h->side[i][part].samples && !h->side[i][part].param)
+                RETURN_IF_ERROR(merge_side(&h->side[i][part], in, err));
+    return ST_OK;
+}
+
 Observer head_quant_observer(HeadQuant *h)
 {
     static const ObserverOps ops = {.name = "ranges of heads", .wants_tap = wants_tap, .tap_begin = tap_begin,
-                                    .tap_tile = tap_tile, .tap_end = tap_end};
+                                    .tap_tile = tap_tile, .tap_end = tap_end, .pack = pack_sides, .merge = merge_sides};
     return (Observer){&ops, h};
 }
 
@@ -269,6 +325,8 @@ Status head_quant_fix(HeadQuant *h, Error *err)
 {
     if (!h->n)
         return error_set(err, ST_DATA, "its attention has no scores");
+    if (h->gather)
+        RETURN_IF_ERROR(h->gather(h->ctx, head_quant_observer(h), err));
     for (int i = 0; i < h->n; i++)
         for (int part = 0; part < HEAD_PARTS; part++)
             if (h->side[i][part].samples && !h->side[i][part].param)
@@ -330,6 +388,8 @@ static Status fix_seen(void *self, int64_t linear, Error *err)
 {
     HeadQuant *h = self;
     int at = attention_of(h, linear);
+    if (h->gather)
+        RETURN_IF_ERROR(h->gather(h->ctx, head_quant_observer(h), err));
     for (int part = 0; at < h->n && part < HEAD_PARTS; part++)
         if (h->side[at][part].samples && !h->side[at][part].param) {
             Status st = fix_side(h, &h->side[at][part], part, err);

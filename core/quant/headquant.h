@@ -21,6 +21,7 @@ typedef struct HeadSide {
     int samples;
     const int64_t *start;  /* of the pass: [samples + 1] rows */
     float *lo, *hi;        /* [samples][heads] of each sample's window; the first row is of all in the end */
+    int gathered;          /* samples of all ranks that are merged so far */
     struct HeadBad *bad;   /* [samples] its first value that is not finite */
     QParam *param;         /* [heads], once they are fixed */
 } HeadSide;
@@ -35,6 +36,10 @@ typedef struct HeadQuant {
     bool channels;            /* a scale for each channel of a head */
     const QSpec *spec[HEAD_PARTS];  /* symmetric: per_head, or (without a pass) per_token, per_block. NULL: int8, per head */
     bool skip[HEAD_ATTENTIONS];     /* this one of the unit's attentions stays float */
+    /* Ranks divide the texts: behind the taps, before scales are fixed, what each of them saw becomes what all did. NULL: one has
+     * all of them. */
+    Status (*gather)(void *ctx, Observer o, Error *err);
+    void *ctx;
     bool peer;                      /* fp8 as the peer has it in a forward, without its grid */
     /* ---- */
     int64_t linear[HEAD_ATTENTIONS]; /* Tap.linear of each attention that was seen */

@@ -197,7 +197,7 @@ static Status check_rows(const ExitRun *x, Error *err)
     for (int s = 0; s < x->h->samples; s++)
         for (int64_t t = x->h->start[s]; t < x->h->start[s + 1]; t++)
             if (x->loss->label[t] != LABEL_NONE && !(isfinite(x->sum[t]) && isfinite(x->max[t])))
-                return error_set(err, ST_DATA, "the logits of sample %d token %lld are no numbers", s,
+                return error_set(err, ST_DATA, "the logits of sample %d token %lld are no numbers", x->loss->first + s,
                                  (long long)(t - x->h->start[s]));
     return ST_OK;
 }

@@ -12,6 +12,7 @@ typedef struct ExitLoss {
                           * row has no loss, and no gradient */
     const uint64_t *key; /* [rows] what a row's random numbers depend on, beside the seed. NULL: its number */
     uint64_t seed;
+    int first;           /* what errors count the samples from */
 } ExitLoss;
 
 /* Gradients of the rows' losses (each row's own, nothing is divided) into *grad, initialised here in h's shape: through the

@@ -80,6 +80,7 @@ typedef struct Pass {
     RowPlan plan;
     const LinearForm *const *forms; /* of the unit's linears, NULL: all float */
     const AttnForm *attn;   /* Variant.attn */
+    const RouteForm *route; /* Variant.route */
     bool sdpa;              /* Variant.sdpa */
     bool bare;              /* Variant.bare */
     uint64_t piece_max;     /* bytes of weights read as one piece */

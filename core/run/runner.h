@@ -51,6 +51,14 @@ typedef struct AttnForm {
     void *self;
 } AttnForm;
 
+/* Of a pass over some of the samples of several processes, whose experts all of them show what they read: an expert that got
+ * rows elsewhere only shows its forms and observers that it has none here. */
+typedef struct RouteForm {
+    /* [job] Once it is known how many rows each of n experts has: fills in those of all processes, this one's among them. */
+    Status (*routed)(void *self, const int64_t *rows, int64_t *all, int n, Error *err);
+    void *self;
+} RouteForm;
+
 /* Where operations round: the dtypes in which a layer behind the peer's deployed linears computes (specs/formats.md 6). Weights and
  * position tables stay in the model dtype. */
 typedef enum VariantDtype {
@@ -63,6 +71,7 @@ typedef enum VariantDtype {
 typedef struct Variant {
     const LinearForm *const *forms; /* indexed by (linear - first linear of the layer); NULL: all float */
     const AttnForm *attn;           /* of its attentions, NULL: q, k and v as they are */
+    const RouteForm *route;         /* NULL: this process has all samples */
     VariantDtype dtype;             /* without meaning where nothing rounds */
     bool sdpa;                      /* attention rounds, where operations do, as torch's fused kernel on a CPU does, not as eager
                                      * attention: scores stay float32, weights are rounded before they are divided */

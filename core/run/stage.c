@@ -591,6 +591,13 @@ static Status run_stage(Stage *st, const FeedPiece *next, Error *err)
     return stage_end(st, err);
 }
 
+Status stage_show_none(Stage *st, Error *err)
+{
+    RETURN_IF_ERROR(stage_begin(st, err));
+    RETURN_IF_ERROR(stage_inputs(&st, 1, err));
+    return stage_end(st, err);
+}
+
 /* ---- weights that stay (run/ready.h) ---- */
 
 static bool is_ready(const Stage *st, int i)

@@ -73,6 +73,8 @@ typedef struct Stage {
 } Stage;
 /* Runs the stage over the chunk's rows. next: first piece of what follows, read ahead (may be NULL). */
 Status stage_run(Stage *st, const FeedPiece *next, Error *err);
+/* Without rows: has forms and observers see that there are none. No weight is read. */
+Status stage_show_none(Stage *st, Error *err);
 /* Up to STAGES_MAX stages in one pool call, each with a pass (rows of its own); nobody watches their inputs or weights.
  * piece: all their weights (stages_piece). */
 Status stages_run(Stage *const *st, int n, const FeedPiece *piece, const FeedPiece *next, Error *err);

@@ -146,7 +146,7 @@ static Status show_input(Stage *st, Error *err)
     bool any = false;
     for (int i = 0; i < st->n; i++)
         any = any || (st->lin[i]->form && st->lin[i]->form->prepare);
-    if (!any || ps->rows == 0)
+    if (!any || (ps->rows == 0 && st->hidden))
         return ST_OK;
     int64_t in = st->lin[0]->lin->in, *start = chunk_starts(st);
     if (!start)

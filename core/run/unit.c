@@ -339,8 +339,8 @@ static PartRun part_of(Runner *r, int unit, int from, int to, const Variant *v, 
     PartRun u = {.from = from, .n = to - from};
     u.ps = (Pass){.r = r, .ops = r->ops, .front = r->ops, .u = at, .cfg = at->cfg, .layer = unit,
                   .layers = unit < r->m->cfg.layers ? r->m->cfg.layers : unit + 1, .in = in, .out = out,
-                  .hub = hub, .forms = v ? v->forms : NULL, .attn = v ? v->attn : NULL, .sdpa = v && v->sdpa,
-                  .bare = v && v->bare,
+                  .hub = hub, .forms = v ? v->forms : NULL, .attn = v ? v->attn : NULL, .route = v ? v->route : NULL,
+                  .sdpa = v && v->sdpa, .bare = v && v->bare,
                   .piece_max = feed_piece_max(r->opt.mem_limit), .work_done = done};
     return u;
 }

@@ -21,6 +21,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/serve.h"
 #include "session/texts.h"
 #include "session/keeper.h"
 #include "session/notes.h"
@@ -342,6 +343,7 @@ static void apply_end(Session *s, Job *j)
         said_take(s, j);
     log_end(s, v);
     entry_job_end(s, j->row);
+    serve_ended(s, v);
     int id = v->id;
     s->queue->ended++;
     s->queue->last_ended = id;

@@ -412,6 +412,18 @@ void entry_layer(const Job *j, const PassStep *step, KeptLayer *out)
     str_putc(&out->tail, '}');
 }
 
+void entry_rows(const Job *j, const PassStep *step, Str *out)
+{
+    KeptLayer l;
+    entry_layer(j, step, &l);
+    str_append(out, str_text(&l.head), l.head.len);
+    str_json(out, "");
+    str_append(out, str_text(&l.tail), l.tail.len);
+    out->oom |= l.head.oom || l.tail.oom;
+    str_free(&l.head);
+    str_free(&l.tail);
+}
+
 void entry_scores(const Job *j, const PassStep *step, Str *out)
 {
     str_printf(out, "{\"t\":\"scores\",\"run\":%d,\"done\":%lld,\"total\":%lld,\"metrics\":", j->row->run,

@@ -55,6 +55,8 @@ void entry_queue(Session *s);
 
 /* The record of a finished layer, without its stream's digest. Job thread. */
 void entry_layer(const Job *j, const PassStep *step, KeptLayer *out);
+/* The same of one whose stream is not kept, whole. Job thread. */
+void entry_rows(const Job *j, const PassStep *step, Str *out);
 /* The record of a step that leaves nothing but scores. Job thread. */
 void entry_scores(const Job *j, const PassStep *step, Str *out);
 

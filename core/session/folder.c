@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include "io/file.h"
+#include "session/attach.h"
 #include "session/entries.h"
 #include "session/notes.h"
 #include "session/parts.h"
 #include "session/queue.h"
+#include "session/serve.h"
 
 static void make_id(char id[40], int twin)
 {
@@ -86,6 +88,7 @@ Status folder_begin(Session *s, Error *err)
         return ST_OK;
     }
     entry_open(s);
+    serve_open(s);
     folder_tell_older(s);
     if (s->opt.session_cap)
         folder_make_room(s);
@@ -137,10 +140,22 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
     if (st != ST_OK)
         return error_prefix(err, st, "session %s: ", id);
     s->log_path = path_join(s->dir, "log");
+    if (s->keeper)
+        serve_open(s);
     if (holder[0])
         session_log(s, 1, "session %s is open in process %s: this one is read-only", id, holder);
     tell_end(s, &end);
     return ST_OK;
+}
+
+Status folder_follow(Session *s, const char *id, JournalReplay *replay, Attach *a, Error *err)
+{
+    JournalEnd end = {0};
+    RETURN_IF_ERROR(enter(s, id, err));
+    s->read_only = s->worth = true;
+    const Status st = attach_follow(a, s, replay, &end, err);
+    s->restoring = false;
+    return st == ST_OK ? ST_OK : error_prefix(err, st, "session %s: ", id);
 }
 
 Status folder_look(Session *s, const char *id, JournalReplay *replay, void *ctx, Error *err)
@@ -160,8 +175,10 @@ Status folder_end(Session *s, Error *err)
     if (s->keeper)
         entry_view(s);
     bool empty = s->keeper && !s->worth;
+    serve_end(s);
     Status st = keeper_close(s->keeper, err);
     s->keeper = NULL;
+    serve_close(s);
     if (empty) /* nobody would go on with it */
         session_delete(s->state_dir, s->id, NULL);
     forget_folder(s);

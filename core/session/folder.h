@@ -12,6 +12,9 @@ Status folder_begin(Session *s, Error *err);
 /* Opens the one with this id and replays it: to go on with it, or read-only (by wish, or because another process has
  * it). */
 Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err);
+/* The same of one that another process has open and `a` is connected to: read, and followed as it grows. */
+struct Attach;
+Status folder_follow(Session *s, const char *id, JournalReplay *replay, struct Attach *a, Error *err);
 /* Gives the records of this one to `replay`, whatever has it open, and its log to `s`, which stays without a model. */
 Status folder_look(Session *s, const char *id, JournalReplay *replay, void *ctx, Error *err);
 /* Writes what is left, unlocks. The first error of all writing. */

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "session/attach.h"
 #include "session/autotuning.h"
 #include "session/entries.h"
 #include "session/guide.h"
@@ -13,6 +14,7 @@
 #include "session/parts.h"
 #include "session/queue.h"
 #include "session/results.h"
+#include "session/serve.h"
 #include "session/tuning.h"
 
 static Status unknown(const Queue *q, int id, Error *err)
@@ -50,6 +52,7 @@ static void cancel(Session *s, Job *j, int level)
         s->notes->about = NULL;
         row->view.paused = row->view.earlier = false;
         entry_job_end(s, row);
+        serve_ended(s, &row->view);
         job_end(j);
     }
     if (waited)
@@ -62,6 +65,8 @@ static void cancel(Session *s, Job *j, int level)
 
 Status session_cancel(Session *s, int level, Error *err)
 {
+    if (s->attach)
+        return attach_cancel(s->attach, 0, level, err);
     JobRow *row = front_row(s->queue);
     if (!row)
         return error_set(err, ST_USAGE, "no job is running");
@@ -80,6 +85,8 @@ static void forget_stopped(Session *s, const JobRow *row)
 
 Status session_cancel_job(Session *s, int id, int level, Error *err)
 {
+    if (s->attach)
+        return attach_cancel(s->attach, id, level, err);
     JobRow *row = job_row_find(s->queue, id);
     if (row && job_is_open(row)) {
         cancel(s, row->job, level);
@@ -132,6 +139,7 @@ Status session_discard_job(Session *s, int id, Error *err)
 {
     Queue *q = s->queue;
     bool any = false;
+    RETURN_IF_ERROR(attached_refuses(s, err));
     for (size_t i = q->njobs; i-- > 0;) {
         if (id && q->jobs[i]->view.id != id)
             continue;
@@ -185,6 +193,7 @@ Status session_pause_job(Session *s, int id, bool on, Error *err)
     Queue *q = s->queue;
     JobRow *row = id ? job_row_find(q, id) : on ? front_row(q) : NULL;
     int n = 0;
+    RETURN_IF_ERROR(attached_refuses(s, err));
     if (id && !row)
         return unknown(q, id, err);
     if (row && !job_is_open(row))
@@ -253,6 +262,7 @@ Status session_move_job(Session *s, int id, int by, Error *err)
 {
     Queue *q = s->queue;
     JobRow *row = job_row_find(q, id);
+    RETURN_IF_ERROR(attached_refuses(s, err));
     if (!row)
         return unknown(q, id, err);
     pthread_mutex_lock(&q->lock);
@@ -373,10 +383,12 @@ const JobView *session_job(Session *s, int i)
     v->gives_way = false;
     v->estimate = -1;
     v->place = v->state == JOB_RUNNING ? 0 : -1;
-    if (v->state == JOB_RUNNING)
+    if (v->state == JOB_RUNNING && r->job)
         v->elapsed = (double)((v->paused ? r->job->t_pause : clock_ns()) - r->job->t_start) * 1e-9;
-    v->held = v->state == JOB_RUNNING && v->paused ? mem_resident_bytes() : 0;
-    if (v->state == JOB_WAITING)
+    else if (v->state == JOB_RUNNING && s->attach)
+        v->elapsed = attach_elapsed(s->attach);
+    v->held = v->state == JOB_RUNNING && v->paused && r->job ? mem_resident_bytes() : 0;
+    if (v->state == JOB_WAITING && r->job)
         see_waiting(s->queue, r);
     v->resumable = can_resume(s, r);
     return v;
@@ -403,7 +415,7 @@ Status session_wait(Session *s, Error *err)
         session_pump(s);
         if (!session_works(s))
             break;
-        struct pollfd fd = {.fd = q->pipe[0], .events = POLLIN};
+        struct pollfd fd = {.fd = session_fd(s), .events = POLLIN};
         poll(&fd, 1, 1000);
     }
     for (size_t i = 0; i < q->njobs; i++)

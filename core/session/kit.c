@@ -361,7 +361,11 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
             linear_result_fini(&step->linear[i]);
         return st == ST_OK && step->nscore ? post_scores(k->queue, j, step, err) : st;
     }
-    if (k->keeper && step->h && !j->aside) {
+    if (k->keeper && step->h && !j->aside && dist_size(j->opt.dist) > 1) { /* its stream is a part of the texts: rows alone are kept */
+        Str b = {0};
+        entry_rows(j, step, &b);
+        keeper_put_patiently(k->keeper, &b);
+    } else if (k->keeper && step->h && !j->aside) {
         KeptLayer l;
         entry_layer(j, step, &l);
         l.carried = runner_carries(j->model, (int)step->done, step->h);
@@ -439,7 +443,7 @@ static Status fold_base(Kit *k, const Job *j, Error *err)
     const RunnerAsk ask = {.rows = k->calib->start[k->calib->samples], .longest = longest(k->calib),
                            .threads = pool_threads(k->pool), .arith = j->opt.arith};
     const RunnerNeed n = runner_need(m, &ask);
-    const PassSize size = {k->calib->samples, ask.threads, ask.rows, ask.longest};
+    const PassSize size = {.samples = k->calib->samples, .threads = ask.threads, .rows = ask.rows, .longest = ask.longest};
     const JobMemory need = {.held = pipeline_bytes(k->base, &size),
                             .runner = max_u64((uint64_t)pipeline_streams(k->base, false) * n.stream + n.kept + n.layer,
                                               pipeline_prior_bytes(k->base, ask.threads, ask.arith)),
@@ -477,7 +481,7 @@ Status kit_meet(const Kit *k, const Job *j, Error *err)
 static void tell_division(Kit *k, const Job *j)
 {
     char line[200];
-    if (dist_size(j->opt.dist) == 1 || pass_divides(&j->plan) != DIVIDES_NOT)
+    if (dist_size(j->opt.dist) == 1 || pass_divides(&j->plan, dist_size(j->opt.dist)) != DIVIDES_NOT)
         return;
     snprintf(line, sizeof line, "%s: is not divided over ranks: rank 0 of %d does all of it", j->plan.pass->name,
              dist_size(j->opt.dist));
@@ -491,7 +495,7 @@ static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, p->tokens, threads);
-    uint64_t copy = k->keeper && pass->stream ? stream_bytes(j->model, p->tokens) : 0;
+    uint64_t copy = k->keeper && pass->stream && dist_size(j->opt.dist) == 1 ? stream_bytes(j->model, p->tokens) : 0;
     uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
     k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > kit_mem_limit(j);
     const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
@@ -674,6 +678,7 @@ static Status measure_divided(Kit *k, Job *j, Pipeline *p, Error *err)
     bool divided;
     RETURN_IF_ERROR(kit_meet(k, j, err));
     RETURN_IF_ERROR(divide_texts(k, j, p, &divided, err));
+    pipeline_set_whole(p, divided ? k->calib : NULL);
     if (dist_size(d) == 1 || divided)
         return measure_work(k, j, p, err);
     post_log(k->queue, j, 0, "the measurement is not divided over ranks (processors that look at texts, routed experts with "

@@ -100,9 +100,9 @@ static Status write_divided(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResul
     RETURN_IF_ERROR(dist_same(j->opt.dist, "recipe", q->text, q->len, err));
     const bool many = dist_size(j->opt.dist) > 1 && q->needs_data, divided = many && kit_divides(j, p, k->calib);
     if (many && !divided)
-        post_log(k->queue, j, 0, "the calibration is not divided over ranks (processors that look at texts, routed experts with "
-                                 "static ranges, or fewer texts than ranks): each runs all texts; what is quantized and "
-                                 "written is divided");
+        post_log(k->queue, j, 0, "the calibration is not divided over ranks (a processor that needs all texts, or fewer texts "
+                                 "than ranks): each runs all texts; what is quantized and written is divided");
+    pipeline_set_whole(p, divided ? k->calib : NULL);
     Status st = divided ? share_init(&share, j->opt.dist, k->calib, err) : ST_OK;
     if (st == ST_OK)
         st = write_files(k, q, p, &share, run, err);

@@ -40,6 +40,8 @@ struct Session {
     struct Said *said;             /* what a model said last; NULL: nothing */
     struct Queue *queue;           /* jobs and their events */
     struct Keeper *keeper;         /* folder on disk; NULL: nothing is written */
+    struct Serve *serve;           /* those that are attached from elsewhere; NULL: nobody can */
+    struct Attach *attach;         /* the process whose session this one shows; NULL: it is its own */
     struct Kept *kept;             /* marks, runs that were kept */
     struct Guide *guide;           /* NULL: nobody asked for it */
     struct Loaded *loaded;         /* scores of other programs; NULL: none */

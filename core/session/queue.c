@@ -13,12 +13,14 @@
 #include "base/mem.h"
 #include "base/priority.h"
 #include "session/apply.h"
+#include "session/attach.h"
 #include "session/interact.h"
 #include "session/entries.h"
 #include "session/kit.h"
 #include "session/parts.h"
 #include "session/picture.h"
 #include "session/results.h"
+#include "session/serve.h"
 #include "session/texts.h"
 #include "session/tuning.h"
 
@@ -265,7 +267,7 @@ static void drop_event(Event *e)
 
 int session_fd(const Session *s)
 {
-    return s->queue->pipe[0];
+    return s->serve ? serve_fd(s->serve) : s->attach ? attach_fd(s->attach) : s->queue->pipe[0];
 }
 
 unsigned session_pump(Session *s)
@@ -282,7 +284,8 @@ unsigned session_pump(Session *s)
         if (kind >= EVT_ROWS)
             free(e);
     }
-    return kinds;
+    serve_pump(s);
+    return kinds | attached_pump(s);
 }
 
 /* ---- the thread ---- */
@@ -490,7 +493,9 @@ static void share_needs(Session *s, Job *j)
 
 Status job_enqueue(Session *s, Job *j, Error *err)
 {
-    Status st = job_thread(s, err);
+    Status st = attached_refuses(s, err);
+    if (st == ST_OK)
+        st = job_thread(s, err);
     if (st != ST_OK) {
         job_free(j);
         return st;
@@ -535,7 +540,7 @@ bool queue_will_score(const Session *s, const Metric *m, int64_t unit)
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
         const JobRow *r = q->jobs[i];
-        if (r->view.kind == JOB_ANALYZE && job_is_open(r) && !r->job->aside && pass_plan_covers(&r->job->plan, m, unit))
+        if (r->view.kind == JOB_ANALYZE && job_is_open(r) && r->job && !r->job->aside && pass_plan_covers(&r->job->plan, m, unit))
             return true;
     }
     return false;

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "io/file.h"
 #include "session/assignment.h"
+#include "session/attach.h"
 #include "session/autotuning.h"
 #include "session/bases.h"
 #include "session/effectrecord.h"
@@ -467,8 +468,8 @@ static Status replay(void *ctx, const char *json, uint32_t len, Error *err)
     RETURN_IF_ERROR(json_parse(json, len, "journal", &o, err));
     const char *t = text_of(o, "t");
     Status st = ST_OK;
-    bool known = false;
-    for (size_t i = 0; i < sizeof kinds / sizeof *kinds && t; i++)
+    bool known = s->attach && t && strcmp(t, "view") == 0; /* whoever is attached looks where they want */
+    for (size_t i = 0; !known && i < sizeof kinds / sizeof *kinds && t; i++)
         if (strcmp(kinds[i].name, t) == 0) {
             known = true;
             st = i > 0 && !s->model ? error_set(err, ST_DATA, "its first record opens no model")
@@ -652,6 +653,27 @@ Status session_look(Session **out, const SessionOptions *o, const char *id, Sess
 }
 
 /* ---- with it ---- */
+
+Status session_attach(Session **out, const SessionOptions *o, Attach *a, Error *err)
+{
+    *out = NULL;
+    SessionOptions reads = *o;
+    reads.read_only = true;
+    Session *s;
+    RETURN_IF_ERROR(session_new(&s, &reads, err));
+    Status st = folder_follow(s, attach_hello(a)->id, replay, a, err);
+    if (st == ST_OK && !s->model)
+        st = error_set(err, ST_DATA, "session %s: its journal is empty", attach_hello(a)->id);
+    if (st == ST_OK)
+        st = check_model(s, err);
+    if (st != ST_OK) {
+        session_free(s);
+        return st;
+    }
+    s->attach = a;
+    *out = s;
+    return ST_OK;
+}
 
 Status session_restore(Session **out, const SessionOptions *o, const char *id, Error *err)
 {

@@ -8,6 +8,7 @@
 #include "io/fingerprint.h"
 #include "session/assignment.h"
 #include "session/asked.h"
+#include "session/attach.h"
 #include "session/autotuning.h"
 #include "session/entries.h"
 #include "session/folder.h"
@@ -128,6 +129,7 @@ Status session_close(Session *s, Error *err)
     jobs_stop(s);
     texts_forget(s->texts);
     Status st = folder_end(s, err);
+    attach_free(s->attach);
     model_close(s);
     queue_fini(s->queue);
     results_fini(s->results);
@@ -164,6 +166,8 @@ Status session_set(Session *s, const char *key, const char *value, Error *err)
         return ST_USAGE;
     if (session_busy(s) && !row->neutral)
         return error_set(err, ST_USAGE, "'%s' can't change while a job runs: stop it or wait", key);
+    if (!row->neutral && !s->restoring)
+        RETURN_IF_ERROR(attached_refuses(s, err));
     RETURN_IF_ERROR(row->set(&s->opt, value, err));
     if (s->opt.session_cap && strcmp(row->key, "session-cap") == 0 && !s->restoring)
         folder_make_room(s);

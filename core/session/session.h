@@ -44,6 +44,7 @@ typedef struct SessionOptions {
     Goal budget;             /* of bytes or bits, that sets are held against; text "": none */
     uint64_t session_cap;    /* bytes that all sessions may take on disk; 0: no limit */
     struct Dist *dist;       /* over whose ranks jobs are divided; NULL: this process does all */
+    const char *words;       /* of the command line that began it, for those that attach; NULL: none */
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool once;               /* no second measurement is to come, which could begin with the states of the first */
     bool attended;           /* somebody works on a screen meanwhile: compute threads stand back */
@@ -685,6 +686,7 @@ typedef struct SessionInfo {
     char model[512];     /* path, cut to this */
     int64_t when;        /* seconds since the epoch of the last change */
     bool locked;
+    bool served;         /* and the process that has it open can be attached to (session/attach.h) */
     uint64_t bytes;      /* on the disk */
     int64_t rows, linears; /* that the newest pass scored, of the model; 0: not recorded */
     int run;             /* that pass */

@@ -16,6 +16,7 @@
 #include "session/folder.h"
 #include "session/parts.h"
 #include "session/streamfile.h"
+#include "session/wire.h"
 
 static int newest_first(const void *a, const void *b)
 {
@@ -148,6 +149,7 @@ static bool read_info(const char *root, SessionInfo *info)
     bool good = path && journal_glance(path, glance, info, NULL) == ST_OK && info->model[0];
     if (good) {
         info->locked = is_locked(dir);
+        info->served = info->locked && wire_exists(dir);
         info->bytes = bytes_below(dir, 1);
     }
     free(path);
@@ -286,7 +288,7 @@ static void remove_streams(const char *dir)
 
 Status session_delete(const char *state_dir, const char *id, Error *err)
 {
-    static const char *const files[] = {"journal.damaged", "journal", "log.1", "log", "detached", "lock"};
+    static const char *const files[] = {"journal.damaged", "journal", "log.1", "log", "detached", "attach", "lock"};
     if (!*id || id[0] == '.' || strchr(id, '/'))
         return error_set(err, ST_USAGE, "'%s' is no session name: resume --list shows them", id);
     char *dir = folder_path(state_dir, id);

@@ -479,7 +479,7 @@ static bool runs_already(const Session *s, const Job *j)
         const JobView *v = &q->jobs[i]->view;
         const Job *k = q->jobs[i]->job;
         bool open = v->state == JOB_RUNNING || v->state == JOB_WAITING;
-        if (!open || v->kind != JOB_ANALYZE || k->aside || !k->level || !j->plan.pass->has || !pass_gives(k->plan.pass, j->plan.pass))
+        if (!open || !k || v->kind != JOB_ANALYZE || k->aside || !k->level || !j->plan.pass->has || !pass_gives(k->plan.pass, j->plan.pass))
             continue;
         bool same = !k->selected == !j->selected && (!k->selected || memcmp(k->selected, j->selected, n) == 0) &&
                     k->nlevels == j->nlevels && memcmp(k->level, j->level, n * sizeof *k->level) == 0;

@@ -7,10 +7,48 @@ demo=lab_models/demo
 head -n 24 lab_calib/boolq.jsonl >"$tmp/texts.jsonl"
 texts=$tmp/texts.jsonl
 analyze "act_outliers output_outliers massive text_range" "of what flows" 2
+analyze fisher "with gradients" 3
+# second moments of gptq go from rank to rank
+cat >"$tmp/moments.yaml" <<'END'
+apiversion: modelslim_v1
+metadata:
+  config_id: moments
+spec:
+  process:
+    - type: linear_quant
+      qconfig:
+        act: {scope: per_tensor, dtype: int8, symmetric: false, method: histogram}
+        weight: {scope: per_channel, dtype: int8, symmetric: true, method: gptq}
+      include: ['*layers.{1,3}.*']
+END
+analyze "block_error --recipe $tmp/moments.yaml" "with second moments" 2
 python3 -c 'import random
 random.seed(3)
 for n in (512, 3, 1, 700, 520, 40, 600): print("{\"input_ids\":%s}" % [random.randrange(2, 60) for _ in range(n)])' >"$tmp/ids.jsonl"
 demo=tests/golden/models/qwen3_moe/fp32 texts=$tmp/ids.jsonl
 analyze "local_error kurtosis" "of experts' outputs" 3
+analyze "block_error --recipe $tmp/moments.yaml" "with second moments of experts" 3
 analyze "coverage massive act_outliers text_range" "of experts, with a rank that has no text" 7
+texts=$tmp/short.jsonl demo=tests/golden/models/deepseek_v32/fp32
+python3 -c 'for n in (60, 3, 1, 33): print("{\"input_ids\":%s}" % [2 + (7 * i + n) % 50 for i in range(n)])' >"$texts"
+analyze "block_error local_error" "of what an indexer chose" 3
+# what is no number is told by its place among all texts
+cp -r lab_models/demo "$tmp/nan"
+python3 - "$tmp/nan" "$tmp/nan.jsonl" <<'END'
+import json, struct, sys
+path = sys.argv[1] + "/model.safetensors"
+f = open(path, "r+b")
+n = struct.unpack("<Q", f.read(8))[0]
+head = json.loads(f.read(n))
+t = head["model.embed_tokens.weight"]
+row = (t["data_offsets"][1] - t["data_offsets"][0]) // t["shape"][0]
+f.seek(8 + n + t["data_offsets"][0] + 200 * row)
+f.write(b"\xff" * row)
+with open(sys.argv[2], "w") as out:
+    for i in range(6):
+        print(json.dumps({"input_ids": [20 + (i * 7 + k) % 100 for k in range(40)] + [200] * (i == 4)}), file=out)
+END
+demo=$tmp/nan texts=$tmp/nan.jsonl
+analyze "act_outliers massive text_range kurtosis" "of texts with NaN" 3
+has "$tmp/one" "sample 4 token 40" "whose place is told"
 finish

@@ -92,13 +92,13 @@ python3 tests/lib/interrupt_at.py "layer 3" SIGINT 1 mpirun -q --oversubscribe -
 ended $? "^C of mpirun" "what was finished is kept, --resume goes on"
 resumed "two go on behind a ^C" ranks 2 "$mpi" $q --save_path "$tmp/k" --resume
 cat >"$tmp/full.sh" <<'END'
-[ "$OMPI_COMM_WORLD_RANK" = 1 ] && export LD_PRELOAD="$SHIM" DISK_OP=pwrite DISK_HOW=ENOSPC DISK_AT=60 DISK_ON=1
+[ "$OMPI_COMM_WORLD_RANK" = 1 ] && export LD_PRELOAD="$SHIM" DISK_OP=fdatasync DISK_HOW=ENOSPC DISK_AT=4 # one for each layer, whatever its share
 exec "$@"
 END
 SHIM=$(cd "$(dirname "$SLIMSCOPE")" && pwd)/tests/faultshim.so
 export SHIM
 ranks 2 sh "$tmp/full.sh" "$mpi" $q --save_path "$tmp/k" >/dev/null 2>"$tmp/err"
-ended $? "a full disk of one rank" "slimscope: rank 1: cannot write into '$tmp/k': No space left on device; nothing in '$tmp/k' was replaced: --resume goes on"
+ended $? "a full disk of one rank" "slimscope: rank 1: cannot sync files in '$tmp/k': No space left on device; nothing in '$tmp/k' was replaced: --resume goes on"
 resumed "three go on where there is room again" ranks 3 "$mpi" $q --save_path "$tmp/k" --resume
 # the target of one rank is another than that of rank 0
 bin=$(cd "$(dirname "$mpi")" && pwd)/slimscope-mpi

@@ -51,6 +51,7 @@ one() {
     tokenize) s tokenize "$@" ;;
     shell) printf "exclude *.0.mlp.down_proj\nhistory\n" | s shell $M "$@" ;;
     resume) s resume "$@" ;;
+    attach) s attach "$@" ;;
     workbench) case " $* " in *" --force"*) s $M "$@" ;; *" --script "*) s "$@" ;; *) s workbench $M --size 90x20 "$@" ;; esac ;;
     cancel) in_session "calib boolq.jsonl" "async analyze std" "cancel $*" "wait" ;; # of a job that takes long enough
     guide | tensors) in_session "$verb $*" ;;
@@ -423,6 +424,42 @@ row resume no-run "FILE:$tmp/screen" - --no-run $r
 row resume force "FILE:$tmp/screen" - --force $r
 want=65 row resume delete "no session 'none'" - --delete none
 row resume prune "0 sessions deleted" x --prune 1
+row analyze session "kept as session kept" "" --model_path $M $c --session kept
+row measure session "kept as session kept2" "" --model_path $M $c --session kept2
+row tune session "kept as session kept3" "" --model_path $M $c --session kept3
+row quant session "kept as session kept4" "" $q --dry-run --session kept4
+# a workbench on a terminal of its own, whose one job has ended
+printf 'analyze std\n' >"$tmp/idle.slim"
+python3 - "$SLIMSCOPE" $M --session opt --ui --script "$tmp/idle.slim" --max-samples 1 --seq-len 8 >/dev/null 2>&1 <<'PY' &
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ["TERM"] = "xterm"
+    os.execvp(sys.argv[1], sys.argv[1:])
+try:
+    while os.read(fd, 65536):
+        pass
+except OSError:
+    pass
+PY
+idle=$!
+i=0
+until s attach opt --once 2>/dev/null | grep -q "attached to opt" || [ $i -ge 200 ]; do sleep 0.1; i=$((i + 1)); done
+a="opt --size 80x24 --dump-screen $tmp/screen"
+row attach progress "attached to opt, pid" sometimes opt --progress text
+row attach once "attached to opt, pid" - opt --once
+want=64 row attach cancel "no job is running" - opt --cancel
+row attach size "FILE:$tmp/screen" 80 $a
+row attach dump-screen "FILE:$tmp/screen" "" $a
+row attach theme "FILE:$tmp/screen" "" --theme light $a
+row attach glyphs "FILE:$tmp/screen" runes --glyphs ascii $a
+row attach lang "FILE:$tmp/screen" any --lang zh $a
+row attach color "FILE:$tmp/screen" red --color never $a
+row attach no-color "FILE:$tmp/screen" - --no-color $a
+row attach mouse "FILE:$tmp/screen" - --mouse $a
+row attach no-mouse "FILE:$tmp/screen" - --no-mouse $a
+row attach calm "FILE:$tmp/screen" - --calm $a
+kill $idle
 }
 s help >"$tmp/help"
 for v in $(sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' "$tmp/help" | sort -u); do

@@ -216,7 +216,7 @@ static void the_last_linear_is_scored_by_its_definition(void **state)
             label[t] = LABEL_DRAW;
             key[t] = (uint64_t)s << 32 | (uint64_t)(t - w.t->start[s]);
         }
-    assert_int_equal(exit_gradient(w.b.r, &h, &(ExitLoss){label, key, 42}, &grad, NULL), ST_OK);
+    assert_int_equal(exit_gradient(w.b.r, &h, &(ExitLoss){label, key, 42, 0}, &grad, NULL), ST_OK);
     double lo = 0, hi = 0;
     for (int64_t i = 0; i < 48 * 150; i++) {
         lo = fmin(lo, (double)k.in[down].x[i]);

@@ -429,6 +429,7 @@ static const Tested commands[] = {
     {"priority", "test_jobs.c", "the_queue_is_put_in_another_order"},
     {"discard", "test_jobs.c", "ended_jobs_are_discarded"},
     {"resume", "interrupt.sh", "kill -9, then resume: at most one layer again, the same ranking"},
+    {"attach", "attach.sh", "how far the job is, and whose"},
     {"profile", "profile.sh", "profile prints that of the last job"},
     {"quant", "formats.sh", "$run has the same files"},
     {"convert", "convert.sh", "$run: every tensor and document"},

@@ -12,7 +12,7 @@
 
 void moe_fini(MoeRun *m)
 {
-    void *const all[] = {m->x,     m->y,       m->logits, m->w,   m->idx, m->mix, m->scratch,
+    void *const all[] = {m->x,     m->y,       m->logits, m->w,   m->idx, m->mix, m->scratch, m->all,
                          m->first, m->entry,   m->start,  m->run,    m->gather, m->mid, m->up,  m->out,  m->act};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);
@@ -154,6 +154,22 @@ static Status linear_logits(MoeRun *m, Error *err)
     return pass_feed_tap(ps, TAP_LINEAR_OUT, l->index, m->logits, n, n, err);
 }
 
+/* Which experts got rows of any process. */
+static Status meet(MoeRun *m, Error *err)
+{
+    const RouteForm *f = m->ps->route;
+    const int n = m->ps->cfg->moe.experts;
+    if (!f)
+        return ST_OK;
+    int64_t *rows = mem_array((size_t)n, sizeof *rows);
+    m->all = mem_array((size_t)n, sizeof *m->all);
+    for (int e = 0; rows && e < n; e++)
+        rows[e] = m->first[e + 1] - m->first[e];
+    Status st = rows && m->all ? f->routed(f->self, rows, m->all, n, err) : error_nomem(err, "the rows of experts");
+    free(rows);
+    return st;
+}
+
 static Status route(MoeRun *m, const ChunkBuffers *buf, Error *err)
 {
     Pass *ps = m->ps;
@@ -172,7 +188,7 @@ static Status route(MoeRun *m, const ChunkBuffers *buf, Error *err)
     RETURN_IF_ERROR(pass_tiles(ps, PHASE_ELEMENTS, choose_task, m, m->rows, err));
     RETURN_IF_ERROR(feed_choices(m, err));
     sort_choices(m);
-    return ST_OK;
+    return meet(m, err);
 }
 
 /* ---- a group of experts ---- */
@@ -259,17 +275,29 @@ static bool weights_watched(const MoeRun *m, int e)
     return false;
 }
 
-/* Expert e has something to do: rows, or somebody who looks at its weights. */
+/* What it reads is shown to somebody who has to know it of all processes: it runs alone, in all of them at the same turn. */
+static bool expert_met(const MoeRun *m, int e)
+{
+    bool shown = false;
+    for (int i = 0; i < 3 && m->all && m->all[e] > 0; i++) {
+        const int32_t linear = expert_linear(m, e, i);
+        const LinearForm *f = m->ps->forms ? m->ps->forms[linear - m->ps->u->first] : NULL;
+        shown = shown || (f && f->prepare) || pass_tap_mask(m->ps, TAP_LINEAR_IN, linear);
+    }
+    return shown;
+}
+
+/* Expert e has something to do: rows, or somebody who looks at its weights or has to know that it has none. */
 static bool expert_runs(const MoeRun *m, int e)
 {
-    return m->first[e + 1] > m->first[e] || weights_watched(m, e);
+    return m->first[e + 1] > m->first[e] || weights_watched(m, e) || expert_met(m, e);
 }
 
 /* Somebody looks at what it reads, gives, or is made of: it runs alone. */
 static bool expert_watched(const MoeRun *m, int e)
 {
     const int32_t gate = expert_linear(m, e, 0), up = expert_linear(m, e, 1), down = expert_linear(m, e, 2);
-    return weights_watched(m, e) ||
+    return weights_watched(m, e) || expert_met(m, e) ||
            (pass_tap_mask(m->ps, TAP_LINEAR_IN, gate) | pass_tap_mask(m->ps, TAP_LINEAR_IN, down) |
             pass_tap_mask(m->ps, TAP_LINEAR_OUT, gate) | pass_tap_mask(m->ps, TAP_LINEAR_OUT, up) |
             pass_tap_mask(m->ps, TAP_LINEAR_OUT, down));
@@ -325,6 +353,8 @@ static void group_piece(const MoeRun *m, const Group *g, FeedPiece *p)
 {
     const Runner *r = m->ps->r;
     p->nseg = 0;
+    if (g->n && !g->rows && !weights_watched(m, g->e[0]))
+        return;
     for (int k = 0; k < g->n; k++) {
         LinearRun run[2];
         const LinearRun *lin[] = {&run[0], &run[1]};
@@ -357,13 +387,13 @@ Status moe_start_expert(MoeRun *m, int k, Error *err)
         RETURN_IF_ERROR(pass_linear_start(&x->ps, &x->lin[i], expert_linear(m, e, i), err));
     uint64_t out = pass_tap_mask(&x->ps, TAP_LINEAR_OUT, x->lin[0].index) |
                    pass_tap_mask(&x->ps, TAP_LINEAR_OUT, x->lin[1].index);
-    bool none = x->shape.rows == 0;
+    bool none = x->shape.rows == 0, hidden = none && !expert_met(m, e);
     x->gu = (Stage){.ps = &x->ps, .n = 2, .lin = {&x->lin[0], &x->lin[1]}, .x = m->gather + row0 * h, .gate = true,
                     .y = {m->mid + row0 * width, !none && out ? m->up : NULL}, .ldy = {width, width},
-                    .act_scratch = m->act ? m->act + stage_acts_floats(h, 2 * m->acts * row0) : NULL, .hidden = none};
+                    .act_scratch = m->act ? m->act + stage_acts_floats(h, 2 * m->acts * row0) : NULL, .hidden = hidden};
     x->down = (Stage){.ps = &x->ps, .n = 1, .lin = {&x->lin[2]}, .x = m->mid + row0 * width,
                       .y = {m->out + row0 * h}, .ldy = {h},
-                      .act_scratch = m->act ? m->act + stage_acts_floats(width, m->acts * row0) : NULL, .hidden = none};
+                      .act_scratch = m->act ? m->act + stage_acts_floats(width, m->acts * row0) : NULL, .hidden = hidden};
     return ST_OK;
 }
 
@@ -383,6 +413,10 @@ static Status run_alone(MoeRun *m, const FeedPiece *next, Error *err)
     const LinearRun *down_lin[] = {&x->lin[2]};
     const int64_t gate = x->lin[0].index, up = x->lin[1].index, down = x->lin[2].index, width = c->moe.inter;
     FeedPiece after;
+    if (!er->rows && !weights_watched(m, m->group.e[0])) {
+        RETURN_IF_ERROR(stage_show_none(&x->gu, err));
+        return stage_show_none(&x->down, err);
+    }
     stage_first_piece(down_lin, 1, false, er->piece_max, &after);
     RETURN_IF_ERROR(stage_run(&x->gu, &after, err));
     if (x->gu.y[1]) {

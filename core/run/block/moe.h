@@ -37,6 +37,7 @@ typedef struct MoeRun {
         int64_t row;
         float w;
     } *entry;              /* [rows * top_k] by expert, then by row */
+    int64_t *all;          /* [experts] rows of all processes (Pass.route), NULL: there is one */
     int64_t most;          /* rows of the expert that has most */
     int64_t room;          /* rows that a group of experts has at most */
     int64_t *start;        /* [STAGES_MAX][samples + 1] rows of the experts at work */
