@@ -175,12 +175,15 @@ static bool resumes(const Command *c)
     return o && o->name;
 }
 
-/* Measured while all of them measure: what they share is shared then, too. An error ends the next call between ranks. */
+/* By CPU time: what else runs now will not run for ever; ranks that are more than the cores they share wait for each other. An
+ * error ends the next call between ranks. */
 static void tell_speed(const App *a)
 {
     Pool *pool = NULL;
     const bool made = pool_new(&pool, a->options.threads, NULL) == ST_OK;
-    dist_set_speed(a->dist, made ? gemm_speed(pool) : 1, NULL);
+    const double cores = (double)sysconf(_SC_NPROCESSORS_ONLN), threads = made ? pool_threads(pool) * dist_here(a->dist) : 1;
+    const bool waits = pool_threads_of(0) >= cores && threads > cores;
+    dist_set_speed(a->dist, (made ? gemm_speed(pool) : 1) * (waits ? cores / threads : 1), NULL);
     pool_free(pool);
 }
 

@@ -3,8 +3,8 @@
 
 #include "base/pool.h"
 
-/* How many products of one small size the pool's threads do in a few hundredths of a second: to weigh processes that work at
- * the same time against each other. Above 0. */
+/* How many products of one small size the pool's threads do in a second of their CPU time: to weigh processes against each
+ * other. Takes a few hundredths of a second. Above 0. */
 double gemm_speed(Pool *pool);
 
 #endif
