@@ -363,7 +363,7 @@ Status dist_hand_out(Dist *d, Pack *p, Error *err)
     return ST_OK;
 }
 
-static Status from_rank(Dist *d, int rank, void *data, size_t n, Error *err)
+Status dist_from(Dist *d, int rank, void *data, size_t n, Error *err)
 {
     if (dist_size(d) == 1)
         return ST_OK;
@@ -376,12 +376,12 @@ static Status from_rank(Dist *d, int rank, void *data, size_t n, Error *err)
 
 Status dist_from_last(Dist *d, void *data, size_t n, Error *err)
 {
-    return from_rank(d, dist_size(d) - 1, data, n, err);
+    return dist_from(d, dist_size(d) - 1, data, n, err);
 }
 
 Status dist_from_first(Dist *d, void *data, size_t n, Error *err)
 {
-    return from_rank(d, 0, data, n, err);
+    return dist_from(d, 0, data, n, err);
 }
 
 Status dist_meet(Dist *d, Error *err)

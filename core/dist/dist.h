@@ -51,7 +51,8 @@ Status dist_take(Dist *d, Pack *state, Error *err);
 void dist_hand_on(Dist *d, const Pack *state);
 /* What rank 0 packed, on every rank: the others' *p, which was empty, gets it (pack_fini). */
 Status dist_hand_out(Dist *d, Pack *p, Error *err);
-/* n bytes of the last rank, or of the first, to all. */
+/* n bytes of this rank, of the last or of the first, to all. */
+Status dist_from(Dist *d, int rank, void *data, size_t n, Error *err);
 Status dist_from_last(Dist *d, void *data, size_t n, Error *err);
 Status dist_from_first(Dist *d, void *data, size_t n, Error *err);
 /* All of them have come here. */

@@ -87,7 +87,7 @@ typedef struct SinkWants {
     int first, end; /* units [first, end); end 0: none, and no stage before them */
     bool flow;      /* the stream behind each of them; else forwards run only as far as processors need them */
     bool rerun;     /* the peer's: one more pass of every unit, through what was deployed */
-    const bool *own; /* [nlinears] of a sink that takes: the weights that it will take. NULL: all */
+    const FormMakers *makers; /* of a sink that takes: the ranks that each take a part of the weights. NULL: this one all */
 } SinkWants;
 
 typedef struct SinkOps {

@@ -31,7 +31,7 @@ typedef struct PipelineRun {
     int end;           /* units [.., end) run */
     int last_flow;     /* last unit that a forward runs through */
     bool flow_out;     /* a sink wants the streams */
-    const bool *own;   /* SinkWants.own */
+    FormMakers makers; /* SinkWants.makers; of forms */
     int64_t ahead;     /* linear whose weight is read next, -1: none */
 } PipelineRun;
 
@@ -327,7 +327,7 @@ static int64_t next_linear(const UnitRun *u, int64_t linear)
 {
     int64_t end = u->unit < u->run->last_flow ? u->first + u->n : u->model->nlinears;
     for (int64_t i = linear + 1; i < end; i++)
-        if (u->work->level[i] && (!u->run->own || u->run->own[i]))
+        if (u->work->level[i] && form_is_own(u->run->forms.makers, i))
             return i;
     return -1;
 }
@@ -478,7 +478,8 @@ static Status open_sinks(PipelineRun *run, int *open, int *first, Error *err)
         run->flow_out = run->flow_out || w->flow;
         run->rerun = run->rerun || (w->rerun && run->p->work.peer);
         run->gives = run->gives || o->sinks[i].ops->takes;
-        run->own = o->sinks[i].ops->takes ? w->own : run->own;
+        if (o->sinks[i].ops->takes && w->makers)
+            run->makers = *w->makers;
     }
     return ST_OK;
 }
@@ -530,8 +531,10 @@ Status pipeline_run(Pipeline *p, Runner *r, const PipelineOptions *o, Error *err
     int open = 0, first;
     Status st = open_sinks(&run, &open, &first, err);
     bool opened = st == ST_OK;
-    if (st == ST_OK && only_taken(&run))
-        run.forms.own = run.own;
+    if (st == ST_OK && run.makers.dist) {
+        run.makers.taken = only_taken(&run);
+        run.forms.makers = &run.makers;
+    }
     if (st == ST_OK)
         st = run_all(&run, first, err);
     bool keep = st != ST_OK && !(opened && st == ST_DATA); /* bad data is bad again: nothing to go on with */

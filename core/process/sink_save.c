@@ -20,7 +20,8 @@ struct SaveSink {
     SavePlan *plan;   /* [nsavers] */
     SaveChanges *changes; /* of all plans */
     int *first;       /* [nsavers] first unit it still takes */
-    bool *own;        /* [nlinears] of several ranks: what this one quantizes; NULL: all */
+    int32_t *rank_of; /* [nlinears] of several ranks: who quantizes it */
+    FormMakers makers;
     char flow[65];    /* digest for a resume: SavePlan.flow */
     int unit;         /* present one */
     Profile *profile;
@@ -132,8 +133,7 @@ static Status deal_unit(SaveSink *s, const Unit *u, int begin, uint64_t *cost, i
     for (int32_t i = 0; i < u->count; i++)
         cost[i] = cost_of(s->p, u->first + i);
     RETURN_IF_ERROR(deal_out(cost, u->count, dist_speeds(s->o->dist), dist_size(s->o->dist), begin, rank, err));
-    for (int32_t i = 0; i < u->count; i++)
-        s->own[u->first + i] = rank[i] == dist_rank(s->o->dist);
+    memcpy(s->rank_of + u->first, rank, (size_t)u->count * sizeof *rank);
     return ST_OK;
 }
 
@@ -144,13 +144,19 @@ static Status deal_linears(SaveSink *s, Error *err)
         return ST_OK;
     uint64_t *cost = mem_array((size_t)m->nlinears, sizeof *cost);
     int32_t *rank = mem_array((size_t)m->nlinears, sizeof *rank);
-    s->own = mem_zarray((size_t)m->nlinears, sizeof *s->own);
-    Status st = cost && rank && s->own ? ST_OK : error_nomem(err, "the division of a layer's linears");
+    s->rank_of = mem_zarray((size_t)m->nlinears, sizeof *s->rank_of);
+    Status st = cost && rank && s->rank_of ? ST_OK : error_nomem(err, "the division of a layer's linears");
     for (int i = 0; st == ST_OK && i < model_depth(m); i++)
         st = deal_unit(s, &m->units[i], i, cost, rank, err);
     free(cost);
     free(rank);
+    s->makers = (FormMakers){.dist = s->o->dist, .rank = s->rank_of};
     return st;
+}
+
+static const FormMakers *makers_of(const SaveSink *s)
+{
+    return s->rank_of ? &s->makers : NULL;
 }
 
 /* Rank 0 looks at the target before any of them opens it. */
@@ -179,7 +185,7 @@ static Status sink_open(void *self, const Pipeline *p, Runner *r, SinkWants *wan
     for (int i = 0; i < s->o->nsavers; i++)
         RETURN_IF_ERROR(plan_saver(s, i, err));
     RETURN_IF_ERROR(deal_linears(s, err));
-    wants->own = s->own;
+    wants->makers = makers_of(s);
     RETURN_IF_ERROR(check_target(s, err));
     if (s->out->there) {
         wants->end = 0;
@@ -324,7 +330,7 @@ static Status write_linears(SaveSink *s, UnitRun *u, Error *err)
             RETURN_IF_ERROR(keep_float(s, u->first + i, err));
         } else {
             count_linear(s, u, i);
-            if (!s->own || s->own[u->first + i])
+            if (form_is_own(makers_of(s), u->first + i))
                 RETURN_IF_ERROR(write_linear(s, u, i, err));
         }
     }
@@ -450,7 +456,7 @@ void save_sink_free(SaveSink *s)
     free(s->saver);
     free(s->plan);
     free(s->first);
-    free(s->own);
+    free(s->rank_of);
     free(s);
 }
 

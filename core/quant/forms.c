@@ -271,7 +271,33 @@ static Status gather_moments(const LayerForms *l, HessianInput *in, int64_t *row
 
 static bool is_own(const LayerForms *l, int64_t i)
 {
-    return !l->opt->own || l->opt->own[l->first + i];
+    const FormsOptions *o = l->opt;
+    return (!o->own || o->own[l->first + i]) && form_is_own(o->makers, l->first + i);
+}
+
+/* Made here, or by the rank that makes it. */
+static Status make_weight(LayerForms *l, FormLinear *f, const void *shared, Error *err)
+{
+    const FormMakers *m = l->opt->makers;
+    const Linear *lin = linear_of(l, f->index);
+    if (f->have)
+        return ST_OK;
+    if (is_own(l, f->index))
+        RETURN_IF_ERROR(quantize_weight(l, f, shared, err));
+    if (!m || (m->taken && f->s->weight->prepare))
+        return ST_OK;
+    RETURN_IF_ERROR(form_share(m, l->first + f->index, &f->q, &f->s->config->weight, lin->out, lin->in, err));
+    f->have = true;
+    return ST_OK;
+}
+
+static Status make_weights(FormState *s, const void *shared, Error *err)
+{
+    LayerForms *l = s->layer;
+    for (int64_t i = s->first; i < l->n; i++)
+        if (l->lin[i].s == s)
+            RETURN_IF_ERROR(make_weight(l, &l->lin[i], shared, err));
+    return ST_OK;
 }
 
 /* Whether one of the state's weights is made here. */
@@ -293,7 +319,7 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
     int64_t rows = shape->start[shape->samples] - shape->start[0];
     const bool makes = makes_weights(s);
     if (!makes && dist_size(l->opt->dist) == 1)
-        return ST_OK;
+        return make_weights(s, NULL, err);
     float *h = mem_aligned((size_t)(width * width), sizeof *h);
     Status st = !h ? error_nomem(err, "the second moments of a linear's input")
                 : dist_size(l->opt->dist) > 1 ? gather_moments(l, &in, &rows, pool, h, err)
@@ -305,9 +331,8 @@ static Status quantize_by_hessian(FormState *s, const float *x, const Stream *sh
         st = s->weight->prepare(&t, h, &shared, err);
     if (st == ST_DATA)
         error_prefix(err, st, "'%s': ", linear_of(l, s->first)->name);
-    for (int64_t i = s->first; i < l->n && st == ST_OK; i++)
-        if (l->lin[i].s == s && is_own(l, i))
-            st = quantize_weight(l, &l->lin[i], shared, err);
+    if (st == ST_OK)
+        st = make_weights(s, shared, err);
     s->weight->release(shared);
     free(h);
     form_room_free(l->room); /* a pass goes on */
@@ -646,7 +671,7 @@ Status layer_forms_stage(LayerForms *l, int level, FormStage stage, const FormTy
             continue;
         bool now = level == 0 || f->s->level == level;
         if (now && stage > FORM_WATCH && !f->s->weight->prepare && !is_rowwise(f->s))
-            RETURN_IF_ERROR(quantize_weight(l, f, NULL, err));
+            RETURN_IF_ERROR(make_weight(l, f, NULL, err));
         set_form(l, f);
     }
     form_room_free(l->room); /* a pass comes */
@@ -767,47 +792,4 @@ void layer_forms_put(LayerForms *l, int64_t i, QWeight *w)
     f->q = *w;
     f->have = true;
     *w = (QWeight){0};
-}
-
-/* ---- planning ---- */
-
-bool layer_forms_whole(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer)
-{
-    for (int64_t i = 0; i < m->nlinears; i++) {
-        if (level[i] == 0)
-            continue;
-        const QuantLevel *l = &levels[level[i] - 1];
-        if (l->act->observer || l->weight->prepare || (peer && l->act->sample))
-            return true;
-    }
-    return false;
-}
-
-uint64_t layer_forms_bytes(const Model *m, const QuantLevel *levels, const int16_t *level, bool peer, int threads)
-{
-    uint64_t most = 0, kept = 0, work = 0;
-    int32_t layer = -1;
-    for (int64_t i = 0; i < m->nlinears; i++) {
-        const Linear *l = &m->linears[i];
-        if (l->layer != layer)
-            kept = 0;
-        layer = l->layer;
-        if (level[i] == 0)
-            continue;
-        const QSpec *q = &levels[level[i] - 1].config->weight;
-        const WeightQuantizer *w = levels[level[i] - 1].weight;
-        if (!w || weight_quantizer_rowwise(w, q, peer))
-            continue;
-        kept += qweight_bytes(q, l->out, l->in);
-        uint64_t one = (uint64_t)l->out * (uint64_t)l->in * sizeof(float);
-        one += w->scratch ? w->scratch(q, l->out, l->in, threads) : 0;
-        if (w->prepare) { /* before it the moments are gathered, then prepared */
-            uint64_t gather = hessian_scratch(l->in, threads), make = w->prepare_bytes(l->in, threads);
-            gather = gather > make ? gather : make;
-            one = (one > gather ? one : gather) + (uint64_t)l->in * (uint64_t)l->in * sizeof(float) + (uint64_t)l->in * 16;
-        }
-        work = one > work ? one : work;
-        most = kept > most ? kept : most;
-    }
-    return most + work;
 }

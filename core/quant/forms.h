@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "dist/dist.h"
 #include "quant/quantizer.h"
 #include "run/runner.h"
 
@@ -35,6 +36,19 @@ typedef struct FormRoom {
     size_t weight_cap, code_cap;
 } FormRoom;
 
+/* Ranks that divide the weights of a layer: a rank makes its own, and gets from the others those that a pass needs. */
+typedef struct FormMakers {
+    Dist *dist;
+    const int32_t *rank;   /* [model.nlinears] who makes it */
+    bool taken;            /* no pass comes behind the calibration: nobody gets weights that methods with a Hessian make */
+} FormMakers;
+static inline bool form_is_own(const FormMakers *m, int64_t linear)
+{
+    return !m || m->rank[linear] == dist_rank(m->dist);
+}
+/* formshare.c: weight q, made by m->rank[linear], on every rank: initialised there, made anew (the caller's) on the others. */
+Status form_share(const FormMakers *m, int64_t linear, QWeight *q, const QSpec *spec, int64_t out, int64_t in, Error *err);
+
 typedef struct FormsOptions {
     const QuantLevel *levels;
     const int16_t *level;  /* [model.nlinears] 0 = float */
@@ -53,6 +67,7 @@ typedef struct FormsOptions {
     /* [model.nlinears] Where no pass comes behind the calibration: weights that are going to be taken; methods with a Hessian
      * make no others. NULL: all. */
     const bool *own;
+    const FormMakers *makers; /* NULL: every rank makes all weights */
     FormRoom *room;        /* the caller's, begins zeroed, ends with form_room_free; NULL: each layer has its own */
 } FormsOptions;
 

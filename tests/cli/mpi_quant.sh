@@ -34,6 +34,7 @@ quant "with static ranges" "1 2 3" $demo --config_path $static $many
 has "$tmp/out" "56 linears quantized, 0 float" "all of them are counted"
 quant "with second moments, by two savers, in several files" "3" $demo --config_path "$tmp/moments.yaml" $many --verify
 has "$tmp/out" "0 problems" "and read back"
+quant "with second moments as the peer does" 2 $demo --config_path "$tmp/moments.yaml" $few --compat peer
 quant "with smoothing" 2 $demo --config_path "$tmp/smooth.yaml" $few
 quant "without data" 3 $demo --config_path lab_practice/default/default-w8a8-dynamic.yaml --debug
 quant "as the peer does" 2 $demo --config_path $static $few --compat peer
