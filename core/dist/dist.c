@@ -15,6 +15,7 @@ struct Dist {
     uint64_t sent, got;   /* bytes */
     uint64_t calls;       /* that all ranks agreed on */
     double *speed;        /* [size], NULL: alike */
+    Dist *of;             /* the job of which this one is the first ranks; NULL: it is whole */
     Error fault;          /* what ended the job, on every rank; ST_OK: nothing has */
 };
 
@@ -61,11 +62,25 @@ Status dist_open(Dist **out, const DistOps *const *rows, Error *err)
 
 void dist_free(Dist *d)
 {
-    if (d && d->ops->stop)
+    if (d && !d->of && d->ops->stop)
         d->ops->stop(&d->port);
-    if (d)
+    if (d && !d->of)
         free(d->speed);
     free(d);
+}
+
+Status dist_part(Dist **out, Dist *d, int n, Error *err)
+{
+    *out = NULL;
+    if (dist_rank(d) >= n)
+        return ST_OK;
+    Dist *p = mem_zarray(1, sizeof *p);
+    if (!p)
+        return error_nomem(err, "the ranks");
+    *p = (Dist){.ops = d->ops, .port = d->port, .speed = d->speed, .of = d};
+    p->port.size = n;
+    *out = p;
+    return ST_OK;
 }
 
 int dist_rank(const Dist *d)
@@ -102,14 +117,16 @@ uint64_t dist_got(const Dist *d)
 
 static void put(Dist *d, int to, const void *data, size_t n)
 {
-    d->sent += n;
+    for (Dist *x = d; x; x = x->of)
+        x->sent += n;
     d->ops->send(&d->port, to, data, n);
 }
 
 static bool take(Dist *d, int from, void *data, size_t n, int64_t until)
 {
     const bool came = d->ops->recv(&d->port, from, data, n, until);
-    d->got += came ? n : 0;
+    for (Dist *x = d; x; x = x->of)
+        x->got += came ? n : 0;
     return came;
 }
 
@@ -138,6 +155,16 @@ static void join(Word *all, const Word *w, int rank, const char *what)
     all->bits &= w->bits;
 }
 
+/* Rank 0 of a part that failed: the ranks that are none of it hear of it at the call at which they wait for the part. */
+static void tell_others(Dist *d, const Word *w)
+{
+    Word spare;
+    for (int r = d->port.size; d->of && r < d->of->port.size; r++) {
+        take(d->of, r, &spare, sizeof spare, 0);
+        put(d->of, r, w, sizeof *w);
+    }
+}
+
 /* Everybody says its word to rank 0, which answers all. false: somebody was not heard until then (0: no end). */
 static bool agree(Dist *d, Word *w, const char *what, int64_t until)
 {
@@ -163,10 +190,12 @@ static bool agree(Dist *d, Word *w, const char *what, int64_t until)
         free(other);
         for (int r = 1; r < d->port.size; r++)
             put(d, r, w, sizeof *w);
+        if (w->status != ST_OK)
+            tell_others(d, w);
     }
     d->calls++;
-    if (w->status != ST_OK)
-        error_set(&d->fault, (Status)w->status, "%s", w->text);
+    for (Dist *x = d; x && w->status != ST_OK; x = x->of)
+        error_set(&x->fault, (Status)w->status, "%s", w->text);
     return true;
 }
 

@@ -20,6 +20,10 @@ typedef struct Dist Dist;
 Status dist_open(Dist **out, const DistOps *const *rows, Error *err);
 void dist_free(Dist *d);
 
+/* The first n of d's ranks (0 < n) as a job of their own, NULL on the others: while those call it, these wait at the next call of d,
+ * and where it fails all are told. d outlives it. Freed with dist_free. */
+Status dist_part(Dist **out, Dist *d, int n, Error *err);
+
 /* NULL: alone, in all of these. */
 int dist_rank(const Dist *d);
 int dist_size(const Dist *d);

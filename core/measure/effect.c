@@ -44,6 +44,13 @@ static Digest hash_config(const QConfig *q)
     return hasher_end(&h);
 }
 
+/* Where this rank's texts lie in all of them. */
+static void hash_share(Hasher *h, const TokenSet *mine, const TokenSet *all)
+{
+    hasher_u64(h, (uint64_t)(mine->ids - all->ids));
+    hasher_u64(h, (uint64_t)mine->samples);
+}
+
 /* What every state depends on, beside the levels. */
 static Hasher hash_common(const EffectLab *lab, const Runner *r, const Pipeline *p)
 {
@@ -53,6 +60,10 @@ static Hasher hash_common(const EffectLab *lab, const Runner *r, const Pipeline 
     hasher_str(&h, lab->model->fingerprint);
     hasher_str(&h, lab->opt.calib->sha256);
     hasher_str(&h, lab->opt.eval->sha256);
+    if (lab->opt.dist) {
+        hash_share(&h, lab->opt.calib, lab->opt.all_calib);
+        hash_share(&h, lab->opt.eval, lab->opt.all_eval);
+    }
     hasher_str(&h, arith_name(runner_arith(r)));
     hasher_u64(&h, pipeline_work(p)->peer);
     char changes[65];
@@ -303,7 +314,7 @@ Status effectlab_new(EffectLab **out, const Model *m, const EffectOptions *o, Er
         lab->opt.all_calib = o->calib;
         lab->opt.all_eval = o->eval;
     }
-    Status st = predicted_init(&lab->predicted, o->eval, err);
+    Status st = lab->opt.dist ? predicted_list(&lab->predicted, o->eval, err) : predicted_init(&lab->predicted, o->eval, err);
     if (st == ST_OK && lab->opt.dist)
         st = predicted_init(&lab->predicted_all, lab->opt.all_eval, err);
     if (st == ST_OK)

@@ -136,7 +136,7 @@ Status logit_rows_run(Runner *r, const Stream *normed, const int32_t *next, bool
         s.max[i] = -INFINITY;
         out->target[i] = NAN;
     }
-    if (st == ST_OK)
+    if (st == ST_OK && n)
         st = runner_logits(r, normed, mean_w ? mean_panel : plain_panel, &s, err);
     if (st == ST_OK)
         st = finish(&s, err);

@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 
-Status predicted_init(Predicted *p, const TokenSet *t, Error *err)
+Status predicted_list(Predicted *p, const TokenSet *t, Error *err)
 {
     size_t n = (size_t)t->start[t->samples];
     *p = (Predicted){.sample_of = mem_array(n, sizeof *p->sample_of), .row_of = mem_array(n, sizeof *p->row_of),
@@ -19,6 +19,12 @@ Status predicted_init(Predicted *p, const TokenSet *t, Error *err)
             p->next[p->n++] = t->ids[i + 1];
         }
     }
+    return ST_OK;
+}
+
+Status predicted_init(Predicted *p, const TokenSet *t, Error *err)
+{
+    RETURN_IF_ERROR(predicted_list(p, t, err));
     if (p->n == 0)
         return error_set(err, ST_DATA, "evaluation set '%s' has no text of two tokens: nothing is predicted",
                          t->name ? t->name : "?");

@@ -16,6 +16,8 @@ typedef struct Predicted {
 } Predicted;
 /* ST_DATA when nothing is predicted. Freed with predicted_fini, also after an error. */
 Status predicted_init(Predicted *p, const TokenSet *t, Error *err);
+/* The same of one rank's texts, which may predict nothing. */
+Status predicted_list(Predicted *p, const TokenSet *t, Error *err);
 void predicted_fini(Predicted *p);
 /* Final norm of these rows of the set's last hidden states into *normed (initialised here). */
 Status predicted_rows(const Predicted *p, Runner *r, const Stream *eval, Stream *normed, Error *err);

@@ -183,6 +183,8 @@ static Status sink_unit(void *self, UnitRun *u, const Stream *flow, Error *err)
     MeasureSink *s = self;
     count_unseen(s, u);
     for (int i = 0; i < s->n; i++) {
+        if (!s->s[i].rows) /* ranks that have no evaluation text */
+            continue;
         hold_all_but(s, flow, &s->s[i]);
         RETURN_IF_ERROR(unit_follow(u, &s->s[i], err));
     }

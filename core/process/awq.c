@@ -84,7 +84,7 @@ static Status scale(const SmoothCtx *c, const Subgraph *g, const SmoothStats *st
     RETURN_IF_ERROR(awq_block_new(&block, c, g, stats, &set->q, err));
     const AwqTask t = {.mean = stats->mean, .in = g->width, .heads = share ? g->ov.heads : 0,
                        .kv_heads = share ? g->ov.kv_heads : 0, .grid = set->grid, .peer = c->peer,
-                       .loss = awq_block_loss, .ctx = block};
+                       .loss = awq_block_loss, .ctx = block, .dist = unit_dist(c->unit)};
     Status st = awq_search(&t, out->target, NULL, &found, err);
     awq_block_free(block);
     RETURN_IF_ERROR(st);

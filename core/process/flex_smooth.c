@@ -248,7 +248,7 @@ static Status find_exponents(const Flex *f, double *alpha, double *beta, Error *
     const FlexSettings *s = f->set;
     FlexTask t = {.targets = f->target, .n = f->n, .scale = scale_of(f, f->a), .weight = target_weight,
                   .ctx = (void *)(uintptr_t)f, .q = s->quantized ? &s->q : NULL, .peer = by_peer(f),
-                  .pool = runner_pool(f->c->runner), .cancel = runner_cancel(f->c->runner)};
+                  .pool = runner_pool(f->c->runner), .cancel = runner_cancel(f->c->runner), .dist = unit_dist(f->c->unit)};
     FlexFound found;
     *alpha = s->alpha;
     *beta = s->quantized ? 0 : s->beta;

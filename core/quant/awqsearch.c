@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "dist/dist.h"
 #include "quant/products.h"
 
 #define LEAST 1e-4f
@@ -55,25 +56,50 @@ static void ratio_scales(const AwqTask *t, const float *a, double r, float *s)
     }
 }
 
+static double exponent(const AwqTask *t, int k)
+{
+    return (double)k / (double)t->grid;
+}
+
+/* Losses of the exponents that are this rank's turn, then of all. */
+static Status try_all(const AwqTask *t, const float *a, float *tried, double *losses, Error *err)
+{
+    const int size = dist_size(t->dist);
+    Pack mine = {0}, *all = NULL;
+    for (int k = dist_rank(t->dist); k < t->grid; k += size) {
+        losses[k] = NAN;
+        ratio_scales(t, a, exponent(t, k), tried);
+        RETURN_IF_ERROR(t->loss(t->ctx, tried, &losses[k], err));
+    }
+    if (size == 1)
+        return ST_OK;
+    for (int k = dist_rank(t->dist); k < t->grid; k += size)
+        pack_f64(&mine, losses[k]);
+    Status st = dist_gather_all(t->dist, &mine, &all, err);
+    pack_fini(&mine);
+    for (int r = 0; st == ST_OK && r < size; r++) {
+        Unpack in = unpack_of(&all[r]);
+        for (int k = r; k < t->grid; k += size)
+            losses[k] = unpack_f64(&in);
+    }
+    dist_packs_free(all, size);
+    return st;
+}
+
 static Status search(const AwqTask *t, const float *a, float *tried, float *s, double *losses, AwqFound *out, Error *err)
 {
-    double best = INFINITY;
-    for (int k = 0; k < t->grid; k++) {
-        double r = (double)k / (double)t->grid, loss = NAN;
-        ratio_scales(t, a, r, tried);
-        RETURN_IF_ERROR(t->loss(t->ctx, tried, &loss, err));
-        if (losses)
-            losses[k] = loss;
-        if (k == 0)
-            out->before = loss;
-        if (!(loss < best))
-            continue;
-        best = loss;
-        out->any = true;
-        out->ratio = r;
-        out->loss = loss;
-        memcpy(s, tried, (size_t)t->in * sizeof *s);
-    }
+    int best = -1;
+    RETURN_IF_ERROR(try_all(t, a, tried, losses, err));
+    for (int k = 0; k < t->grid; k++)
+        if (losses[k] < (best < 0 ? INFINITY : losses[best]))
+            best = k;
+    out->before = t->grid > 0 ? losses[0] : NAN;
+    if (best < 0)
+        return ST_OK;
+    out->any = true;
+    out->ratio = exponent(t, best);
+    out->loss = losses[best];
+    ratio_scales(t, a, out->ratio, s);
     return ST_OK;
 }
 
@@ -83,11 +109,14 @@ Status awq_search(const AwqTask *t, float *s, double *losses, AwqFound *out, Err
     for (int64_t j = 0; j < t->in; j++)
         s[j] = 1.0f;
     float *a = mem_array((size_t)t->in, sizeof *a), *tried = mem_array((size_t)t->in, sizeof *tried);
-    Status st = a && tried ? ST_OK : error_nomem(err, "the search for awq's scales");
+    double *all = losses ? losses : mem_array((size_t)t->grid, sizeof *all);
+    Status st = a && tried && all ? ST_OK : error_nomem(err, "the search for awq's scales");
     if (st == ST_OK) {
         shared_means(t, a);
-        st = search(t, a, tried, s, losses, out, err);
+        st = search(t, a, tried, s, all, out, err);
     }
+    if (!losses)
+        free(all);
     free(a);
     free(tried);
     return st;

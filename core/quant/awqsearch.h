@@ -19,6 +19,7 @@ typedef struct AwqTask {
      * what it gives as it is. NaN: it can't be told. */
     Status (*loss)(void *ctx, const float *s, double *loss, Error *err);
     void *ctx;
+    struct Dist *dist;       /* ranks that take turns at the exponents, each with the same of everything else; NULL: one */
 } AwqTask;
 
 typedef struct AwqFound {

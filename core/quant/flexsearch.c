@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "base/num.h"
+#include "dist/dist.h"
 #include "qir/loops.h"
 #include "qir/round.h"
 #include "quant/products.h"
@@ -246,22 +247,68 @@ static void try_scales(const FlexTask *t, double alpha, double beta, float *s)
     }
 }
 
-static Status target_phase(Try *y, FlexPhase *p, double *square, double *count, Error *err)
+/* Whether try i is this rank's turn. */
+static bool is_mine(const FlexTask *t, int i)
+{
+    return i % dist_size(t->dist) == dist_rank(t->dist);
+}
+
+/* square: of the target's products, as far as a try was made of them. */
+static Status target_phase(Try *y, FlexPhase *p, double *square, Error *err)
 {
     const FlexTask *t = y->t;
     Product plain = {.x = y->of->x, .w = y->w, .bias = t->peer ? NULL : y->of->bias, .rows = y->of->rows,
                      .in = t->scale.in, .out = y->of->out, .T = rounding(t)};
-    double own = 0;
     RETURN_IF_ERROR(product_make(&plain, t->pool, t->cancel, y->y, err));
     for (int i = 0; i < FLEX_GRID; i++) {
-        if (i == p->known || isnan(p->error[i]))
+        if (i == p->known || isnan(p->error[i]) || !is_mine(t, i))
             continue;
         try_scales(t, p->alpha[i], p->beta[i], y->s);
-        RETURN_IF_ERROR(error_of(y, &p->error[i], &own, err));
+        RETURN_IF_ERROR(error_of(y, &p->error[i], square, err));
     }
-    *square += own;
-    *count += (double)y->of->rows * (double)y->of->out;
     return ST_OK;
+}
+
+#define UNTRIED (-1.0) /* in place of a square */
+
+/* Every try's errors from the rank whose turn it was, and squares from one that made a try. */
+static Status share_phase(const FlexTask *t, FlexPhase *p, double *square, Error *err)
+{
+    const int size = dist_size(t->dist);
+    Pack mine = {0}, *all = NULL;
+    if (size == 1)
+        return ST_OK;
+    pack_put(&mine, p->error, sizeof p->error);
+    pack_put(&mine, square, (size_t)t->n * sizeof *square);
+    Status st = dist_gather_all(t->dist, &mine, &all, err);
+    pack_fini(&mine);
+    for (int r = 0; st == ST_OK && r < size; r++) {
+        Unpack in = unpack_of(&all[r]);
+        for (int i = 0; i < FLEX_GRID; i++) {
+            const double error = unpack_f64(&in);
+            p->error[i] = i % size == r ? error : p->error[i];
+        }
+        for (int i = 0; i < t->n; i++) {
+            const double own = unpack_f64(&in);
+            square[i] = square[i] == UNTRIED ? own : square[i];
+        }
+    }
+    dist_packs_free(all, size);
+    return st;
+}
+
+static Status try_targets(Try *y, FlexPhase *p, double *square, Error *err)
+{
+    const FlexTask *t = y->t;
+    for (int i = 0; i < t->n; i++) {
+        square[i] = UNTRIED;
+        y->of = &t->targets[i];
+        if (!y->of->rows)
+            continue;
+        RETURN_IF_ERROR(t->weight(t->ctx, i, y->w, err));
+        RETURN_IF_ERROR(target_phase(y, p, &square[i], err));
+    }
+    return share_phase(t, p, square, err);
 }
 
 /* Errors of all targets together, each target's weight read once. */
@@ -269,14 +316,14 @@ static Status run_phase(Try *y, FlexPhase *p, Error *err)
 {
     const FlexTask *t = y->t;
     const DType T = rounding(t);
-    double square = 0, count = 0;
-    for (int i = 0; i < t->n; i++) {
-        y->of = &t->targets[i];
-        if (!y->of->rows)
-            continue;
-        RETURN_IF_ERROR(t->weight(t->ctx, i, y->w, err));
-        RETURN_IF_ERROR(target_phase(y, p, &square, &count, err));
+    double square = 0, count = 0, *own = mem_array((size_t)t->n, sizeof *own);
+    Status st = own ? try_targets(y, p, own, err) : error_nomem(err, "the search for smoothing scales");
+    for (int i = 0; st == ST_OK && i < t->n; i++) {
+        square += own[i] == UNTRIED ? 0 : own[i];
+        count += (double)t->targets[i].rows * (double)t->targets[i].out;
     }
+    free(own);
+    RETURN_IF_ERROR(st);
     float norm = round_to_dtype(sqrtf(round_to_dtype((float)(square / count), T)), T);
     for (int i = 0; i < FLEX_GRID; i++) {
         if (i == p->known)

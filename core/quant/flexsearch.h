@@ -51,6 +51,7 @@ typedef struct FlexTask {
     bool peer;        /* the peer's rules and rounding: nothing clamped, the scales of an input's columns for its rows */
     Pool *pool;
     const Cancel *cancel;
+    struct Dist *dist; /* ranks that take turns at the tries, each with the same of everything else; NULL: one */
 } FlexTask;
 
 typedef struct FlexFound {

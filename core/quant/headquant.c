@@ -178,7 +178,7 @@ static Status tap_begin(void *self, Tap tap, int samples, const int64_t *start, 
     free(s->bad);
     free(s->param);
     *s = (HeadSide){.heads = width / dim, .width = dim, .samples = samples, .start = start};
-    size_t n = (size_t)samples * (size_t)s->heads;
+    size_t n = (size_t)(samples ? samples : 1) * (size_t)s->heads;
     s->lo = mem_array(2 * n, sizeof *s->lo);
     s->hi = s->lo + n;
     s->bad = mem_zarray((size_t)samples, sizeof *s->bad);
@@ -245,7 +245,7 @@ static Status pack_sides(void *self, int layer, Pack *out, Error *err)
     for (int i = 0; i < h->n; i++)
         for (int part = 0; part < HEAD_PARTS; part++) {
             HeadSide *s = &h->side[i][part];
-            if (!s->samples || s->param)
+            if (!s->lo)
                 continue;
             pack_i64(out, s->samples);
             pack_put(out, s->lo, (size_t)s->heads * sizeof *s->lo);
@@ -286,7 +286,7 @@ static Status merge_sides(void *self, int layer, Unpack *in, Error *err)
     HeadQuant *h = self;
     for (int i = 0; i < h->n; i++)
         for (int part = 0; part < HEAD_PARTS; part++)
-            if (h->side[i][part].samples && !h->side[i][part].param)
+            if (h->side[i][part].lo)
                 RETURN_IF_ERROR(merge_side(&h->side[i][part], in, err));
     return ST_OK;
 }

@@ -61,12 +61,17 @@ int share_taker(const Dist *d, double *load, double work)
     return best;
 }
 
-bool share_all_have(const TokenSet *t, int size)
+int share_most(const TokenSet *t)
 {
     int n = 0;
     for (int i = 0; i < t->samples; i++)
         n += t->start[i + 1] > t->start[i];
-    return n >= size;
+    return n;
+}
+
+bool share_all_have(const TokenSet *t, int size)
+{
+    return share_most(t) >= size;
 }
 
 Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err)

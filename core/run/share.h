@@ -22,6 +22,7 @@ void share_fini(Share *s);
 /* stream_beginnings of all ranks' streams, of which this one has h: on every rank. Not of streams with choices. */
 Status share_beginnings(const Share *s, Stream *out, const Stream *h, int n, int64_t rows, Error *err);
 /* Whether every one of so many ranks gets a token. */
+int share_most(const TokenSet *t); /* how many ranks can */
 bool share_all_have(const TokenSet *t, int size);
 /* Of pieces that are given out one after the other: the rank that this one of so much work goes to, which is added to its
  * load[dist_size] (0 at first): that which would be done with it first. */

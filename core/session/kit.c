@@ -34,6 +34,9 @@ static void drop_lab(Kit *k)
     k->lab = NULL;
     share_fini(&k->calib_share);
     share_fini(&k->eval_share);
+    dist_free(k->part);
+    k->part = NULL;
+    k->parts = 0;
 }
 
 /* With the runner, which may see its changes. */
@@ -634,17 +637,23 @@ bool kit_divides(const Job *j, const Pipeline *p, const TokenSet *texts)
     return size > 1 && pipeline_divides(p) && share_all_have(texts, size);
 }
 
-/* Whether ranks divide the texts of this measurement; then k has this rank's shares. */
-static Status divide_texts(Kit *k, const Job *j, const Pipeline *p, bool *divided, Error *err)
+/* How many ranks divide the texts of this measurement, 0: none do; then k has this rank's shares. */
+static Status divide_texts(Kit *k, const Job *j, const Pipeline *p, Error *err)
 {
     Dist *d = j->opt.dist;
-    *divided = !j->opt.cache_dir && kit_divides(j, p, k->calib) && kit_divides(j, p, k->eval);
-    if (dist_size(d) == 1 || *divided == (k->calib_share.dist != NULL))
+    const int size = dist_size(d), most = share_most(k->calib) < size ? share_most(k->calib) : size;
+    const int parts = most > 1 && pipeline_divides(p) ? most : 0;
+    if (size == 1 || parts == k->parts)
         return ST_OK;
     drop_lab(k);
-    if (*divided)
-        RETURN_IF_ERROR(share_init(&k->calib_share, d, k->calib, err));
-    return *divided ? share_init(&k->eval_share, d, k->eval, err) : ST_OK;
+    if (parts && parts < size)
+        RETURN_IF_ERROR(dist_part(&k->part, d, parts, err));
+    k->parts = parts;
+    if (dist_rank(d) >= parts)
+        return ST_OK;
+    Dist *by = k->part ? k->part : d;
+    RETURN_IF_ERROR(share_init(&k->calib_share, by, k->calib, err));
+    return share_init(&k->eval_share, by, k->eval, err);
 }
 
 /* What rank 0 measured alone, for the others, who go on with it as it does. */
@@ -663,6 +672,7 @@ static Status hand_out_effect(Job *j, Error *err)
     RETURN_IF_ERROR(st);
     if (!dist_leads(d)) {
         Unpack in = unpack_of(&all[0]);
+        free(j->blocks);
         unpack_get(&in, &j->effect, sizeof j->effect);
         const int64_t n = unpack_i64(&in);
         j->blocks = n ? unpack_array(&in, n, 1) : NULL;
@@ -675,15 +685,18 @@ static Status hand_out_effect(Job *j, Error *err)
 static Status measure_divided(Kit *k, Job *j, Pipeline *p, Error *err)
 {
     Dist *d = j->opt.dist;
-    bool divided;
+    char text[160];
     RETURN_IF_ERROR(kit_meet(k, j, err));
-    RETURN_IF_ERROR(divide_texts(k, j, p, &divided, err));
-    pipeline_set_whole(p, divided ? k->calib : NULL);
-    if (dist_size(d) == 1 || divided)
+    RETURN_IF_ERROR(divide_texts(k, j, p, err));
+    pipeline_set_whole(p, k->parts ? k->calib : NULL);
+    if (dist_size(d) == 1 || k->parts == dist_size(d))
         return measure_work(k, j, p, err);
-    post_log(k->queue, j, 0, "the measurement is not divided over ranks (processors that look at texts, routed experts with "
-                             "static ranges, --cache-dir, or fewer texts than ranks): rank 0 does all of it");
-    if (dist_leads(d))
+    snprintf(text, sizeof text, "the measurement is not divided over ranks (%s): rank 0 does all of it",
+             pipeline_divides(p) ? "one calibration text" : "autoround_quant, flatquant");
+    if (k->parts)
+        snprintf(text, sizeof text, "%d of %d ranks measure: there are no more calibration texts", k->parts, dist_size(d));
+    post_log(k->queue, j, 0, text);
+    if (dist_rank(d) < (k->parts ? k->parts : 1))
         RETURN_IF_ERROR(measure_work(k, j, p, err));
     return hand_out_effect(j, err);
 }

@@ -21,6 +21,8 @@ struct Kit {
     bool calib_aside;     /* only a job that is aside has told of calib */
     EffectLab *lab;
     Share calib_share, eval_share; /* of the lab, where ranks divide its texts */
+    Dist *part;    /* that are fewer than all, NULL: they are all, or this is none of them */
+    int parts;     /* how many; 0: texts aren't divided */
     ArithMode lab_arith;
     Queue *queue;
     Keeper *keeper;       /* NULL: nothing is kept */

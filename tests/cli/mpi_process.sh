@@ -42,5 +42,9 @@ model=tests/golden/models/qwen3_moe/fp32
 set -- --calib "$tmp/ids.jsonl" --eval "$tmp/ids.jsonl"
 measure "of experts' ranges and moments" 5 "$moments" "$@"
 measure "of experts' inputs smoothed" 3 "{type: flex_smooth_quant}, {type: awq, weight_qconfig: $int4, n_grid: 2}, $minmax" "$@"
+head -n 4 "$tmp/ids.jsonl" >"$tmp/few.jsonl"
+measure "with fewer texts than ranks, and states kept" 5 "{type: smooth_quant}, $minmax" --calib "$tmp/few.jsonl" \
+    --eval "$tmp/few.jsonl" --cache-dir "$tmp/kept"
+has "$tmp/err" "4 of 5 ranks measure: there are no more calibration texts" "and says so"
 measure "of experts as the peer does" 3 "{type: iter_smooth}, $minmax" "$@" --compat peer
 finish

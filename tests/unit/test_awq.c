@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "quant/awqsearch.h"
+#include "tests/lib/thread_ranks.h"
 #include "tests/lib/folded.h"
 #include "tests/lib/golden_layer.h"
 #include "tests/lib/recorded_layer.h"
@@ -164,6 +165,49 @@ static void least_loss_wins(void **state)
     c.loss = some;
     f = searched(&t, &c, s);
     assert_true(f.any && f.ratio == 0.5 && isnan(f.before));
+}
+
+/* Of the scales alone, as ranks at once may ask for it; no number for small exponents of one. */
+static Status far_loss(void *ctx, const float *s, double *loss, Error *err)
+{
+    (void)ctx, (void)err;
+    *loss = 0;
+    for (int i = 0; i < 8; i++)
+        *loss += ((double)s[i] - 0.9 - i / 9.0) * ((double)s[i] - 0.9 - i / 9.0);
+    *loss = s[0] == s[7] ? NAN : *loss;
+    return ST_OK;
+}
+
+typedef struct Turns {
+    double losses[THREAD_RANKS_MOST][20];
+    float s[THREAD_RANKS_MOST][8];
+    AwqFound found[THREAD_RANKS_MOST];
+} Turns;
+
+static void take_turns(Dist *d, ThreadRank *p)
+{
+    static const float a[8] = {1, 1.5f, 0, 3, 0.2f, 1, 1, 16};
+    Turns *t = p->ctx;
+    const AwqTask task = {.mean = a, .in = 8, .grid = 7, .loss = far_loss, .dist = d};
+    p->status = awq_search(&task, t->s[p->rank], t->losses[p->rank], &t->found[p->rank], &p->error);
+}
+
+static void ranks_find_what_one_does(void **state)
+{
+    (void)state;
+    ThreadRank p[THREAD_RANKS_MOST];
+    Turns one = {0}, many = {0};
+    thread_ranks_run(1, take_turns, &one, p);
+    assert_true(one.found[0].any && isnan(one.found[0].before));
+    for (int n = 2; n <= THREAD_RANKS_MOST; n++) {
+        thread_ranks_run(n, take_turns, &many, p);
+        for (int r = 0; r < n; r++) {
+            assert_int_equal(p[r].status, ST_OK);
+            assert_memory_equal(one.losses[0], many.losses[r], sizeof one.losses[0]);
+            assert_memory_equal(one.s[0], many.s[r], sizeof one.s[0]);
+            assert_true(one.found[0].ratio == many.found[r].ratio && one.found[0].loss == many.found[r].loss);
+        }
+    }
 }
 
 static void first_scales_are_ones(void **state)
@@ -442,7 +486,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(search_is_the_recorded_one), cmocka_unit_test(least_loss_wins),
-        cmocka_unit_test(first_scales_are_ones),      cmocka_unit_test(dead_channel),
+        cmocka_unit_test(ranks_find_what_one_does), cmocka_unit_test(first_scales_are_ones),      cmocka_unit_test(dead_channel),
         cmocka_unit_test(heads_share),                cmocka_unit_test(errors_end_it),
         cmocka_unit_test(processor_is_the_recorded_one), cmocka_unit_test(shared_heads_are_scaled),
         cmocka_unit_test(original_leaves_shared_heads_alone),

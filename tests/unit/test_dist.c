@@ -113,6 +113,51 @@ static void a_state_goes_from_rank_to_rank(void **state)
     }
 }
 
+/* ---- a part of them ---- */
+
+enum { PART = 3 };
+
+static void work_in_part(Dist *d, Play *p)
+{
+    Dist *part;
+    Pack mine = {0}, *all = NULL;
+    const int *bad = p->ctx; /* the rank that fails while the others meet, -1: none */
+    p->status = dist_part(&part, d, PART, &p->error);
+    assert_true((part != NULL) == (p->rank < PART));
+    if (part && *bad == p->rank)
+        p->status = error_set(&p->error, ST_IO, "cannot read 'x'");
+    if (part && p->status == ST_OK) {
+        assert_int_equal(dist_size(part), PART);
+        pack_i64(&mine, p->rank);
+        p->status = dist_gather_all(part, &mine, &all, &p->error);
+        if (p->status == ST_OK) {
+            assert_memory_equal(all[2].data, &(int64_t){2}, 8);
+            assert_true(dist_sent(d) == dist_sent(part) && dist_got(d) == dist_got(part));
+        }
+        dist_packs_free(all, PART);
+    }
+    dist_free(part);
+    if (p->status == ST_OK)
+        p->status = dist_gather_all(d, &mine, &all, &p->error);
+    if (p->status == ST_OK)
+        assert_true(all[0].len == 8 && all[PART - 1].len == 8 && !all[PART].len);
+    dist_packs_free(p->status == ST_OK ? all : NULL, dist_size(d));
+    pack_fini(&mine);
+}
+
+static void some_ranks_work_while_the_others_wait(void **state)
+{
+    (void)state;
+    Play p[5];
+    for (int bad = -1; bad < PART; bad++) {
+        thread_ranks_run(5, work_in_part, &bad, p);
+        for (int r = 0; r < 5; r++) {
+            assert_int_equal(p[r].status, bad < 0 ? ST_OK : ST_IO);
+            assert_true(p[r].heard && (bad < 0 || strstr(p[r].error.text, "cannot read 'x'")));
+        }
+    }
+}
+
 /* ---- failures ---- */
 
 static void differ(Dist *d, Play *p)
@@ -326,6 +371,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_ranks_get_what_each_packed),
         cmocka_unit_test(a_state_goes_from_rank_to_rank),
+        cmocka_unit_test(some_ranks_work_while_the_others_wait),
         cmocka_unit_test(what_differs_is_told_on_every_rank),
         cmocka_unit_test(a_rank_that_fails_ends_the_others),
         cmocka_unit_test(ranks_at_different_steps_are_told),

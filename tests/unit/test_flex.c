@@ -11,6 +11,7 @@
 
 #include "quant/flexsearch.h"
 #include "run/source.h"
+#include "tests/lib/thread_ranks.h"
 #include "tests/lib/folded.h"
 #include "tests/lib/golden_layer.h"
 #include "tests/lib/recorded_layer.h"
@@ -297,6 +298,48 @@ static void threads_make_no_difference(void **state)
 }
 
 /* One exponent that is given stays, and the other one is searched for. */
+typedef struct Turns {
+    World *world[THREAD_RANKS_MOST];
+    FlexFound found[THREAD_RANKS_MOST];
+} Turns;
+
+static void take_turns(Dist *d, ThreadRank *p)
+{
+    Turns *t = p->ctx;
+    FlexTask *task = &t->world[p->rank]->task;
+    task->dist = d;
+    p->status = pool_new(&task->pool, 1, &p->error);
+    if (p->status == ST_OK)
+        p->status = flex_search(task, &t->found[p->rank], &p->error);
+    pool_free(task->pool);
+}
+
+static void ranks_find_what_one_does(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 3; k++) { /* ours, the peer's, one where nothing can be told of a target */
+        ThreadRank p[THREAD_RANKS_MOST];
+        Turns t;
+        FlexFound want = {0};
+        for (int n = 1; n <= 4; n += 3) {
+            for (int r = 0; r < n; r++) {
+                t.world[r] = world(NULL, k == 1);
+                if (k == 2)
+                    t.world[r]->w[1][5] = NAN;
+            }
+            thread_ranks_run(n, take_turns, &t, p);
+            want = n == 1 ? t.found[0] : want;
+            for (int r = 0; r < n; r++) {
+                assert_int_equal(p[r].status, ST_OK);
+                assert_memory_equal(want.tried, t.found[r].tried, sizeof want.tried);
+                assert_true(want.any == t.found[r].any && want.alpha == t.found[r].alpha && want.beta == t.found[r].beta);
+                free(t.world[r]);
+            }
+        }
+        assert_true(want.any == (k < 2));
+    }
+}
+
 static void one_given(void **state)
 {
     (void)state;
@@ -656,6 +699,7 @@ int main(void)
         cmocka_unit_test(flex_awq_is_the_recorded_one),
         cmocka_unit_test(errors_are_those_of_the_definition),
         cmocka_unit_test(threads_make_no_difference),
+        cmocka_unit_test(ranks_find_what_one_does),
         cmocka_unit_test(one_given),
         cmocka_unit_test(dead_channels_and_rows),
         cmocka_unit_test(nothing_to_go_by),

@@ -14,6 +14,7 @@
 
 #include "metric/metric.h"
 #include "process/cachewatch.h"
+#include "quant/headquant.h"
 #include "quant/hessian.h"
 #include "quant/quantizer.h"
 #include "run/taps.h"
@@ -450,6 +451,66 @@ static void ranges_of_keys_and_values_are_the_same_in_parts(void **state)
     free(x);
 }
 
+/* ---- ranges of heads ---- */
+
+static void feed_heads(HeadQuant *h, const float *x, int s0, int s1)
+{
+    static int64_t own[SAMPLES + 1]; /* it outlives the taps */
+    Observer o = head_quant_observer(h);
+    for (int i = s0; i <= s1; i++)
+        own[i - s0] = start[i] - start[s0];
+    for (int kind = TAP_Q; kind <= TAP_V; kind++) {
+        Tap tap = {(TapKind)kind, 0, -1};
+        assert_true(o.ops->wants_tap(o.self, tap));
+        assert_int_equal(o.ops->tap_begin(o.self, tap, s1 - s0, own, WIDTH, NULL), ST_OK);
+        for (int i = s0; i < s1; i++)
+            o.ops->tap_tile(o.self, tap, i - s0, 0, x + start[i] * WIDTH, start[i + 1] - start[i], WIDTH, WIDTH);
+        assert_int_equal(o.ops->tap_end(o.self, tap, NULL), ST_OK);
+    }
+}
+
+static Status gather_heads(void *ctx, Observer o, Error *err)
+{
+    return taps_gather(&o, 0, &(Ranks){.gather = gather_cache, .ctx = ctx}, err);
+}
+
+/* Each by itself, the last of them with what the others packed. */
+static void ranges_of_heads_are_the_same_in_parts(void **state)
+{
+    (void)state;
+    ModelConfig c = {.heads = WIDTH, .kv_heads = WIDTH, .head_dim = 1, .v_dim = 1};
+    Unit unit = {.cfg = &c};
+    Model m = {.units = &unit};
+    float *x = values();
+    for (int bad = 0; bad < 2; bad++)
+        for (int a = 0; a <= SAMPLES; a++) { /* the first may have no sample */
+            const int cut[] = {0, a, SAMPLES > a ? a + 1 : a, SAMPLES};
+            HeadQuant one = {.m = &m, .T = DT_F32, .ratio = {0.9, 1, 1}}, rank = one;
+            CachePacks packs = {.n = 0};
+            Error want = {0}, got = {0};
+            x[(start[SAMPLES] - 1) * WIDTH + 2] = bad ? NAN : 0.5f;
+            feed_heads(&one, x, 0, SAMPLES);
+            const Status st = head_quant_fix(&one, &want);
+            for (int r = 0; r < RANKS; r++) {
+                head_quant_fini(&rank);
+                feed_heads(&rank, x, cut[r], cut[r + 1]);
+                rank.gather = gather_heads;
+                rank.ctx = &packs;
+                if (r < RANKS - 1)
+                    assert_int_equal(gather_heads(&packs, head_quant_observer(&rank), &got), ST_OK);
+            }
+            assert_int_equal(head_quant_fix(&rank, &got), st);
+            assert_string_equal(want.text, got.text);
+            for (int part = 0; st == ST_OK && part < HEAD_PARTS; part++)
+                assert_memory_equal(one.side[0][part].param, rank.side[0][part].param, WIDTH * sizeof(QParam));
+            head_quant_fini(&one);
+            head_quant_fini(&rank);
+            for (int r = 0; r < RANKS; r++)
+                pack_fini(&packs.pack[r]);
+        }
+    free(x);
+}
+
 /* ---- others ---- */
 
 static Status cut_short(void *ctx, const Pack *mine, const Pack *const **all, int *n, Error *err)
@@ -492,6 +553,7 @@ int main(void)
         cmocka_unit_test(every_activation_observer_is_the_same_in_parts),
         cmocka_unit_test(second_moments_go_on_where_another_rank_stopped),
         cmocka_unit_test(ranges_of_keys_and_values_are_the_same_in_parts),
+        cmocka_unit_test(ranges_of_heads_are_the_same_in_parts),
         cmocka_unit_test(an_observer_that_cannot_be_divided_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -673,15 +673,18 @@ static void divided_samples_give_the_same_statistics(void **state)
     for (int i = 0; i < 7 * WIDTH; i++)
         x[i] = sinf((float)(i * i));
     for (int ordered = 0; ordered < 2; ordered++) {
-        SmoothWatch w[3];
+        enum { RANKS = 3 };
+        static const int cut[RANKS + 1] = {0, 2, 2, SAMPLES}; /* one of them has no sample */
+        const unsigned needs = SMOOTH_MINMAX | SMOOTH_TOKENS | (ordered ? SMOOTH_MEAN : 0); /* ours go from rank to rank */
+        SmoothWatch w[1 + RANKS];
         SmoothStats s[2];
         float *own[2];
         const int64_t linear = 0;
         Error err = {0};
-        for (int r = 0; r < 3; r++) { /* one that sees all, and two that share the samples */
-            int from = r == 2 ? 2 : 0, end = r == 1 ? 2 : SAMPLES;
+        for (int r = 0; r <= RANKS; r++) { /* one that sees all, and those that share the samples */
+            int from = r ? cut[r - 1] : 0, end = r ? cut[r] : SAMPLES;
             int64_t rows[SAMPLES + 1];
-            w[r] = (SmoothWatch){.needs = SMOOTH_MINMAX, .ordered = ordered, .T = DT_F32};
+            w[r] = (SmoothWatch){.needs = needs, .ordered = ordered, .T = DT_BF16};
             ok(smooth_watch_init(&w[r], 0, 1, &err), &err);
             ok(smooth_watch_add(&w[r], 0, &err), &err);
             const Observer o = smooth_watch_observer(&w[r]);
@@ -693,11 +696,19 @@ static void divided_samples_give_the_same_statistics(void **state)
                 o.ops->tap_tile(o.self, tap, k - from, 0, x + start[k] * WIDTH, start[k + 1] - start[k], WIDTH, WIDTH);
             ok(o.ops->tap_end(o.self, tap, &err), &err);
         }
-        Pack p[2] = {{0}, {0}};
-        const Observer first = smooth_watch_observer(&w[1]), second = smooth_watch_observer(&w[2]);
-        ok(first.ops->pack(first.self, 0, &p[0], &err), &err);
-        ok(second.ops->pack(second.self, 0, &p[1], &err), &err);
-        for (int r = 0; r < 2; r++) {
+        Pack p[RANKS] = {{0}};
+        const Observer first = smooth_watch_observer(&w[1]);
+        for (int r = 0; r < RANKS; r++) {
+            const Observer o = smooth_watch_observer(&w[1 + r]);
+            ok(o.ops->pack(o.self, 0, &p[r], &err), &err);
+        }
+        Unpack torn = {p[0].data, p[0].data + p[0].len - 1, false};
+        SmoothWatch bad = {.needs = needs, .ordered = ordered};
+        ok(smooth_watch_init(&bad, 0, 1, &err), &err);
+        ok(smooth_watch_add(&bad, 0, &err), &err);
+        assert_int_equal(first.ops->merge(&bad, 0, &torn, &err), ST_INTERNAL);
+        smooth_watch_fini(&bad);
+        for (int r = 0; r < RANKS; r++) {
             Unpack in = unpack_of(&p[r]);
             ok(first.ops->merge(first.self, 0, &in, &err), &err);
             assert_true(!in.bad && in.at == in.end);
@@ -709,7 +720,11 @@ static void divided_samples_give_the_same_statistics(void **state)
         assert_int_equal(s[1].rows, 7);
         assert_memory_equal(s[0].most, s[1].most, WIDTH * sizeof *x);
         assert_memory_equal(s[0].shift, s[1].shift, WIDTH * sizeof *x);
-        for (int r = 0; r < 3; r++)
+        assert_true(s[0].ntokens == 7 && s[1].ntokens == 7);
+        assert_memory_equal(s[0].tokens, s[1].tokens, 7 * WIDTH * sizeof *x);
+        if (ordered)
+            assert_memory_equal(s[0].mean, s[1].mean, WIDTH * sizeof *x);
+        for (int r = 0; r <= RANKS; r++)
             smooth_watch_fini(&w[r]);
         free(own[0]);
         free(own[1]);
