@@ -15,7 +15,6 @@
 #include "metric/divide.h"
 #include "process/sink_fold.h"
 #include "session/entries.h"
-#include "session/streamfile.h"
 
 Kit *kit_new(Queue *q, Keeper *keeper, const char *folder)
 {
@@ -359,20 +358,12 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
     if (step->nscore && step->score[0].metric == &metric_together)
         return post_scores(k->queue, j, step, err); /* the owner writes them down with their sets */
     Status st = keep_found(k, step, err);
+    if (st == ST_OK && step->h)
+        st = kit_keep_layer(k, step, err);
     if (!dist_leads(j->opt.dist)) { /* statistics are rank 0's, the owner of each has the scores, by which a search goes on */
         for (int i = 0; i < step->nlinear; i++)
             linear_result_fini(&step->linear[i]);
         return st == ST_OK && step->nscore ? post_scores(k->queue, j, step, err) : st;
-    }
-    if (k->keeper && step->h && !j->aside && dist_size(j->opt.dist) > 1) { /* its stream is a part of the texts: rows alone are kept */
-        Str b = {0};
-        entry_rows(j, step, &b);
-        keeper_put_patiently(k->keeper, &b);
-    } else if (k->keeper && step->h && !j->aside) {
-        KeptLayer l;
-        entry_layer(j, step, &l);
-        l.carried = runner_carries(j->model, (int)step->done, step->h);
-        keeper_layer(k->keeper, &l, step->h, k->lend);
     }
     if (k->keeper && step->nscore && !j->plan.sets && !j->aside) {
         Str b = {0};
@@ -384,30 +375,6 @@ static Status pass_step(void *ctx, const PassStep *step, Error *err)
     for (int i = 0; st != ST_OK && i < step->nlinear; i++)
         linear_result_fini(&step->linear[i]);
     return st == ST_OK && step->nscore ? post_scores(k->queue, j, step, err) : st;
-}
-
-/* The saved stream that the analysis goes on from, with the tokens it belongs to. */
-static Status resume_stream(Kit *k, const Job *j, const char *sha, Stream *h, Error *err)
-{
-    int layer = (int)j->plan.first - 1;
-    RETURN_IF_ERROR(streamfile_read(k->folder, j->row->run, layer, sha, j->model, h, err));
-    Status st = ST_OK;
-    if (h->samples != k->calib->samples ||
-        memcmp(h->start, k->calib->start, ((size_t)h->samples + 1) * sizeof *h->start) != 0)
-        st = error_set(err, ST_DATA, "the saved stream of layer %d belongs to other texts: run the analysis anew",
-                       layer);
-    if (st == ST_OK)
-        st = stream_set_ids(h, k->calib->ids, err);
-    if (st != ST_OK)
-        stream_fini(h);
-    return st;
-}
-
-/* Of the copy that is written while the next layer runs: states, tokens, what an indexer chose. */
-static uint64_t stream_bytes(const Model *m, const TokenSet *t)
-{
-    uint64_t rows = (uint64_t)t->start[t->samples], words = ((uint64_t)longest(t) + 31) / 32;
-    return rows * ((uint64_t)m->cfg.stream_width + 1 + (m->cfg.index.top_k ? words : 0)) * sizeof(float);
 }
 
 /* Of a forward over all texts, without the head. */
@@ -498,15 +465,14 @@ static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
     uint64_t need = pass->need ? pass->need(p, threads) : forward_bytes(k, p->tokens, threads);
-    uint64_t copy = k->keeper && pass->stream && dist_size(j->opt.dist) == 1 ? stream_bytes(j->model, p->tokens) : 0;
-    uint64_t states = k->lab ? effectlab_states(k->lab) : 0;
-    k->lend = mem_resident_bytes() - states + JOB_BESIDE + tables + need + copy > kit_mem_limit(j);
-    const JobMemory m = {.held = tables + (k->lend ? 0 : copy), .runner = need, .states = states};
+    uint64_t states = k->lab ? effectlab_states(k->lab) : 0, copy;
+    RETURN_IF_ERROR(kit_keep_begin(k, j, mem_resident_bytes() - states + JOB_BESIDE + tables + need, &copy, err));
+    const JobMemory m = {.held = tables + copy, .runner = need, .states = states};
     RETURN_IF_ERROR(kit_runner(k, j, p->overlay, &m, err));
     kit_tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
     Stream h = {0};
     if (pass->stream && p->first > 0)
-        RETURN_IF_ERROR(resume_stream(k, j, j->stream_sha, &h, err));
+        RETURN_IF_ERROR(kit_kept_stream(k, j, &h, err));
     p->h = &h;
     Status st = pass_run_divided(d, k->runner, &(PassSink){pass_step, k}, err);
     p->h = NULL;

@@ -38,6 +38,7 @@ struct Kit {
     uint64_t enough;    /* the limit under which nothing is cut or refused, 0: not known yet */
     uint64_t states;    /* what boundary states may take */
     bool lend;          /* no room for a copy of a stream */
+    bool gathers;       /* each layer's stream comes to rank 0, which keeps it */
     int laps;           /* through the layers, of a measurement */
     int prior_stage;    /* that runs, from 1; 0: none */
     bool trains;        /* a layer's rounding: its passes are no progress through the layers */
@@ -82,6 +83,14 @@ Status kit_same_job(const Job *j, Error *err);
 Status kit_lead(Kit *k, Job *j, Status (*run)(Kit *k, Job *j, Error *err), Error *err);
 /* What rank 0's evaluator found, on every rank. */
 Status kit_hand_out_result(Dist *d, EvalResult *r, Error *err);
+
+/* Streams that are kept, from which a stopped analysis goes on. Before a pass that takes `taken` bytes: *copy more for them. Of
+ * ranks that divide the texts rank 0 keeps what all of them have, where there is room. */
+Status kit_keep_begin(Kit *k, const Job *j, uint64_t taken, uint64_t *copy, Error *err);
+/* Behind a layer, on every rank; step->h is there. */
+Status kit_keep_layer(Kit *k, const PassStep *step, Error *err);
+/* The one that the job goes on from, with the tokens it belongs to. */
+Status kit_kept_stream(Kit *k, const Job *j, Stream *h, Error *err);
 
 /* Jobs of files of their own. */
 Status kit_quantize(Kit *k, Job *j, Error *err);

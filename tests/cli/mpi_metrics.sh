@@ -51,4 +51,29 @@ END
 demo=$tmp/nan texts=$tmp/nan.jsonl
 analyze "act_outliers massive text_range kurtosis" "of texts with NaN" 3
 has "$tmp/one" "sample 4 token 40" "whose place is told"
+# stopped on three ranks, one process goes on: rank 0 kept the stream of all texts
+export XDG_STATE_HOME="$tmp/state"
+mkdir "$XDG_STATE_HOME"
+ranks 3 "$mpi" analyze --model_path lab_models/demo --metrics kurtosis --session three --progress json >"$tmp/out" 2>"$tmp/err" &
+until grep -q '"phase":"layer","done":[2-9]' "$tmp/err"; do sleep 0.05; done
+$SLIMSCOPE attach three --cancel >"$tmp/stopped"
+wait
+has "$tmp/stopped" "stopped at" "analyze on 3 ranks is stopped"
+exits 0 "one process goes on" $SLIMSCOPE resume three --headless
+exits 0 "another does all of it" $SLIMSCOPE analyze --model_path lab_models/demo --metrics kurtosis --session one
+python3 - "$XDG_STATE_HOME"/slimscope/sessions/*/journal >"$tmp/rows" <<'END'
+import json, sys
+def rows(path):
+    text = open(path, "rb").read().decode("latin-1")
+    at, out = text.find('{"seq"'), {}
+    while at >= 0:
+        o, end = json.JSONDecoder().raw_decode(text, at)
+        if o["t"] == "rows":
+            out[o["layer"]] = (o["stream"], o["rows"])
+        at = text.find('{"seq"', end)
+    return out
+a, b = map(rows, sys.argv[1:])
+print(len(a), a == b)
+END
+is "8 True" "$(cat "$tmp/rows")" "with the same numbers and streams"
 finish
