@@ -240,7 +240,7 @@ static void edit_task(void *ctx, int64_t index, int worker)
                    e->ps->r->worker[worker].edit);
 }
 
-/* Steps are linear: in reverse, each transposed. */
+/* Steps are linear: in reverse, each transposed. A limit is passed straight through, as quantizing the input is. */
 static void unedit_task(void *ctx, int64_t index, int worker)
 {
     const EditBack *e = ctx;
@@ -249,7 +249,7 @@ static void unedit_task(void *ctx, int64_t index, int worker)
     for (int i = e->chain->n - 1; i >= 0; i--) {
         if (e->turned[i])
             rotation_right(e->turned[i], d, rows, e->in, e->ldto, e->ps->r->worker[worker].edit);
-        for (int64_t k = 0; k < rows && !e->turned[i]; k++)
+        for (int64_t k = 0; k < rows && e->chain->step[i].kind == CHAIN_COLS; k++)
             e->ps->ops.k->mul(d + k * e->ldto, e->chain->step[i].v, d + k * e->ldto, e->in);
     }
 }

@@ -39,6 +39,8 @@ quant "with smoothing" 2 $demo --config_path "$tmp/smooth.yaml" $few
 quant "without data" 3 $demo --config_path lab_practice/default/default-w8a8-dynamic.yaml --debug
 quant "as the peer does" 2 $demo --config_path $static $few --compat peer
 quant "with its second forward" 2 $demo --config_path tests/golden/formats/ct_w8a8_static/config.yaml $few --compat peer
+quant "with rounding that is trained behind limits of inputs" 3 tests/golden/formats/_models/qwen3-bf16 \
+    --config_path tests/golden/formats/flatquant_w4a4_autoround/config.yaml
 python3 -c 'import random
 random.seed(3)
 for n in (512, 3, 1, 700, 520, 40, 600): print("{\"input_ids\":%s}" % [random.randrange(2, 60) for _ in range(n)])' >"$tmp/ids.jsonl"
