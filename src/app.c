@@ -109,6 +109,8 @@ Status app_close(App *a, Error *err)
     char line[200], id[40] = "";
     kept_line(a, line, sizeof line);
     Session *s = a->session;
+    if (s && session_model(s))
+        a->weights_read = checkpoint_bytes_read(session_model(s)->ckpt);
     if (a->detach && s && session_is_saved(s))
         snprintf(id, sizeof id, "%s", session_id(s));
     a->session = NULL;
@@ -300,7 +302,8 @@ void apply_progress(App *a, const CommandLine *cl)
 
 Status apply_run_options(App *a, const CommandLine *cl, Error *err)
 {
-    const char *dir = cl_str(cl, "cache-dir");
+    const char *dir = cl_str(cl, "cache-dir"), *read = cl_str(cl, "read");
+    a->options.read_once = read && strcmp(read, "once") == 0;
     if (dir)
         RETURN_IF_ERROR(set_cache_dir(a, dir, err));
     RETURN_IF_ERROR(app_session(a, err));

@@ -76,6 +76,7 @@ struct App {
     int pace_ms;      /* between the lines of a replay that is begun now, on a screen */
     bool detach;      /* what runs goes on without a screen once this program has closed the session */
     bool force;       /* scripts run on other models than those they were recorded with */
+    uint64_t weights_read; /* bytes of the model that app_close closed */
     bool implicit;    /* the workbench was opened without being asked for by name: without a terminal a report takes its
                          place */
 };

@@ -351,6 +351,7 @@ static const Option analyze_options[] = {
     OPTIONS_RUN,
     OPTION_SESSION,
     OPTION_PROGRESS,
+    OPTION_READ,
     {0},
 };
 const Command command_analyze = {

@@ -92,6 +92,7 @@ static const Option measure_options[] = {
     {"format", ARG_CHOICE, "text|json|csv", "of the result (default text; csv: of several recipes)", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the result to FILE (whole or not at all) instead of standard output", COMP_FILE},
     OPTIONS_EFFECT_RUN,
+    OPTION_READ,
     {0},
 };
 const Command command_measure = {

@@ -263,6 +263,7 @@ static void tell_costs(App *a)
     pack_i64(&mine, (int64_t)mem_peak_bytes());
     pack_i64(&mine, (int64_t)dist_sent(a->dist));
     pack_i64(&mine, (int64_t)dist_got(a->dist));
+    pack_i64(&mine, (int64_t)a->weights_read);
     const Status st = dist_gather(a->dist, &mine, &all, NULL);
     for (int r = 0; st == ST_OK && all && r < dist_size(a->dist); r++) {
         Unpack in = unpack_of(&all[r]);
@@ -271,7 +272,8 @@ static void tell_costs(App *a)
         char speed[64] = "";
         if (dist_speeds(a->dist)[r] < 1)
             snprintf(speed, sizeof speed, ", %.3g times as fast as the fastest", dist_speeds(a->dist)[r]);
-        tell("rank %d: %.1f s of CPU, peak memory %.1f MiB, sent %.2f MiB, got %.2f MiB%s\n", r, seconds, peak, sent, got, speed);
+        tell("rank %d: %.1f s of CPU, peak memory %.1f MiB, sent %.2f MiB, got %.2f MiB, read %.2f MiB of weights%s\n", r, seconds, peak,
+             sent, got, (double)unpack_i64(&in) * mib, speed);
     }
     dist_packs_free(all, dist_size(a->dist));
     pack_fini(&mine);

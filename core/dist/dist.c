@@ -20,7 +20,7 @@ struct Dist {
 };
 
 /* What each rank says when it comes to a call, and rank 0 answers. */
-typedef enum CallKind { CALL_SAME, CALL_COMMON, CALL_GATHER, CALL_SPREAD, CALL_FIRST, CALL_END } CallKind;
+typedef enum CallKind { CALL_SAME, CALL_COMMON, CALL_GATHER, CALL_SPREAD, CALL_FIRST, CALL_EXCHANGE, CALL_END } CallKind;
 typedef struct Word {
     uint64_t calls, bits;
     int32_t kind, status;
@@ -416,6 +416,31 @@ Status dist_from_first(Dist *d, void *data, size_t n, Error *err)
 Status dist_meet(Dist *d, Error *err)
 {
     return dist_from_first(d, NULL, 0, err);
+}
+
+/* The part of `owner`, to the next rank or from the one before. */
+static void pass_on(Dist *d, unsigned char *data, const uint64_t *cut, int owner, bool on)
+{
+    const int size = d->port.size, rank = d->port.rank;
+    if (on)
+        put(d, (rank + 1) % size, data + cut[owner], cut[owner + 1] - cut[owner]);
+    else
+        take(d, (rank + size - 1) % size, data + cut[owner], cut[owner + 1] - cut[owner], 0);
+}
+
+Status dist_exchange(Dist *d, void *data, const uint64_t *cut, Error *err)
+{
+    const int size = dist_size(d), rank = dist_rank(d);
+    if (size == 1)
+        return ST_OK;
+    Word w = {.kind = CALL_EXCHANGE};
+    RETURN_IF_ERROR(meet(d, &w, NULL, err));
+    for (int s = 0; s + 1 < size; s++) { /* sending waits for who gets it: every other rank gets first */
+        const int mine = (rank + size - s) % size, next = (rank + size - s - 1) % size, first = rank % 2;
+        pass_on(d, data, cut, first ? next : mine, !first);
+        pass_on(d, data, cut, first ? mine : next, first);
+    }
+    return ST_OK;
 }
 
 Status dist_least(Dist *d, int64_t *v, Error *err)

@@ -63,6 +63,9 @@ Status dist_from_first(Dist *d, void *data, size_t n, Error *err);
 Status dist_meet(Dist *d, Error *err);
 /* Tells all ranks what each measured (> 0, of any unit), to steps of an eighth of the fastest, so that noise divides nothing. */
 Status dist_set_speed(Dist *d, double mine, Error *err);
+/* Rank r has bytes [cut[r], cut[r + 1]) of data, cut[dist_size + 1]; afterwards all have all of it. In a ring: nobody sends or
+ * gets more than the whole. */
+Status dist_exchange(Dist *d, void *data, const uint64_t *cut, Error *err);
 /* The least of all ranks' values. */
 Status dist_least(Dist *d, int64_t *v, Error *err);
 

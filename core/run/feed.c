@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "run/shelf.h"
 
 enum { READ_STEP = 4 << 20 }; /* one pread: the thread looks up whether it should stop in between */
 
@@ -28,6 +29,7 @@ struct Feed {
     pthread_cond_t changed;
     FeedSlot slot[2];
     Profile *profile;
+    Shelf *shelf; /* NULL: none */
 };
 
 static uint64_t padded(uint64_t n)
@@ -73,7 +75,8 @@ static Status read_piece(Feed *f, FeedSlot *s, Error *err)
             uint64_t n = g->n - done < READ_STEP ? g->n - done : READ_STEP;
             if (must_quit(f))
                 return ST_CANCELLED;
-            RETURN_IF_ERROR(checkpoint_read(g->file, g->tensor, g->begin + done, n, s->buf + at + done, err));
+            if (!f->shelf || !shelf_copy(f->shelf, g->tensor, g->begin + done, n, s->buf + at + done))
+                RETURN_IF_ERROR(checkpoint_read(g->file, g->tensor, g->begin + done, n, s->buf + at + done, err));
             done += n;
         }
         at += padded(g->n);
@@ -153,6 +156,13 @@ void feed_free(Feed *f)
     free(f);
 }
 
+void feed_from_shelf(Feed *f, Shelf *s)
+{
+    pthread_mutex_lock(&f->lock);
+    f->shelf = s;
+    pthread_mutex_unlock(&f->lock);
+}
+
 static FeedSlot *find_slot(Feed *f, const FeedPiece *p)
 {
     for (int i = 0; i < 2; i++) {
@@ -184,6 +194,8 @@ static FeedSlot *want_locked(Feed *f, const FeedPiece *p)
 
 void feed_want(Feed *f, const FeedPiece *p)
 {
+    if (f->shelf && p->nseg && !shelf_copy(f->shelf, p->seg[0].tensor, 0, 0, NULL))
+        return; /* the next layer's, which will lie there */
     pthread_mutex_lock(&f->lock);
     want_locked(f, p);
     pthread_mutex_unlock(&f->lock);

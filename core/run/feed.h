@@ -26,6 +26,9 @@ typedef struct Feed Feed;
 /* profile (may be NULL): whom its CPU time is told to; outlives the feed. */
 Status feed_new(Feed **out, Profile *profile, Error *err);
 void feed_free(Feed *f);
+struct Shelf;
+/* What lies there needs no reading; what doesn't yet is not read ahead. Before the first piece is wanted; outlives the feed. */
+void feed_from_shelf(Feed *f, struct Shelf *s);
 /* Starts reading this piece, whose files stay open while the feed lives, unless it is already read or being read. At
  * most one piece besides the taken one is kept; what was read ahead and turns out not to be wanted is dropped, its error
  * too. */

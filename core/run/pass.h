@@ -40,6 +40,7 @@ struct Runner {
     Source src;
     Ops ops;             /* where nothing else is said; a pass has its own */
     Feed *feed;
+    struct Shelf *shelf; /* RunnerOptions.together; NULL: none */
     PanelRing ring;
     Worker *worker;
     int threads;

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "run/ready.h"
+#include "run/shelf.h"
 
 enum {
     PROGRESS_NS = 100 * 1000 * 1000,
@@ -63,6 +64,10 @@ Status runner_new(Runner **out, const Model *m, const RunnerOptions *opt, Error 
     for (int i = 0; r->worker && i < r->threads; i++)
         r->worker[i] = (Worker){.profile = pool_profile(opt->pool), .number = i};
     Status st = r->worker ? feed_new(&r->feed, pool_profile(opt->pool), err) : error_nomem(err, "the runner");
+    if (st == ST_OK && opt->together)
+        st = shelf_new(&r->shelf, m, opt->together, err);
+    if (r->shelf)
+        feed_from_shelf(r->feed, r->shelf);
     if (st == ST_OK)
         st = panels_init(&r->ring, r->threads, err);
     if (st != ST_OK) {
@@ -77,6 +82,7 @@ Status runner_unchanged(const Runner *r, Runner **out, Error *err)
 {
     RunnerOptions opt = r->opt;
     opt.overlay = NULL;
+    opt.together = NULL;
     return runner_new(out, r->m, &opt, err);
 }
 
@@ -85,6 +91,7 @@ void runner_free(Runner *r)
     if (!r)
         return;
     feed_free(r->feed);
+    shelf_free(r->shelf);
     panels_fini(&r->ring);
     for (int i = 0; r->worker && i < r->threads; i++) {
         free(r->worker[i].rows);
@@ -127,6 +134,11 @@ Pool *runner_pool(Runner *r)
 const Cancel *runner_cancel(const Runner *r)
 {
     return r->opt.cancel;
+}
+
+Status runner_bring(Runner *r, int layer, Error *err)
+{
+    return r->shelf ? shelf_hold(r->shelf, layer, r->opt.pool, r->opt.cancel, err) : ST_OK;
 }
 
 uint64_t runner_mem_limit(const Runner *r)

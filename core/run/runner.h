@@ -91,6 +91,8 @@ typedef struct RunnerOptions {
     ArithMode arith;
     const GemmOps *gemm;                 /* what multiplies where sums are float32, NULL: gemm_find(GEMM_F32) */
     uint64_t mem_limit;                  /* bytes for streams and scratch; 0 = none */
+    struct Dist *together;               /* ranks that run the same layers in the same order: each layer's weights are read
+                                          * once by all of them together (run/shelf.h). NULL: this process reads alone */
     const Cancel *cancel;                /* may be NULL */
     void (*progress)(void *ctx, const Progress *p); /* may be NULL */
     void *progress_ctx;
@@ -160,6 +162,8 @@ Status runner_carry(Stream *s, Error *err);
  * samples may come in several batches. After ST_CANCELLED the contents of `out` are undefined. */
 Status runner_layer(Runner *r, int layer, const Variant *v, const Stream *in, Stream *out, const Observer *obs,
                     int nobs, Error *err);
+/* The layer's weights are wanted from here on: a call of all ranks that read together (RunnerOptions.together). */
+Status runner_bring(Runner *r, int layer, Error *err);
 /* Lets the activations of layers go, before something else is held; the next layer makes them anew. */
 void runner_leave_layers(Runner *r);
 /* Final norm of h into *out (initialised here). Feeds TAP_FINAL_NORM. */

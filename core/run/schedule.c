@@ -31,6 +31,8 @@ static Status run_units(Runner *r, Stream **streams, int nstreams, const Schedul
                         .rng = &rng, .src = runner_source(r)};
         st = cancel_check(runner_cancel(r), err);
         if (st == ST_OK)
+            st = runner_bring(r, unit, err);
+        if (st == ST_OK)
             st = s->job.run(s->job.self, &ctx, err);
         if (st == ST_OK && s->unit_done)
             st = s->unit_done(s->ctx, unit, streams, nstreams, err);

@@ -153,6 +153,10 @@ Status kit_runner(Kit *k, const Job *j, const Overlay *overlay, const JobMemory 
         drop_lab(k);
     uint64_t limit = kit_mem_limit(j), taken = mem_resident_bytes() - (k->lab ? effectlab_states(k->lab) : 0);
     taken += m->held + JOB_BESIDE;
+    Dist *together;
+    uint64_t shelf;
+    RETURN_IF_ERROR(kit_readers(k, j, taken + m->runner, &together, &shelf, err));
+    taken += shelf;
     k->enough = taken + m->runner;
     if (limit <= taken)
         return kit_over_limit(taken, limit, err);
@@ -163,7 +167,7 @@ Status kit_runner(Kit *k, const Job *j, const Overlay *overlay, const JobMemory 
     k->bound = taken + min_u64(m->runner + k->states, left);
     mem_peak_reset(); /* what comes now is held against it */
     RunnerOptions o = {.pool = k->pool, .arith = j->opt.arith, .mem_limit = left - k->states,
-                       .overlay = overlay, .cancel = &k->job->cancel, .progress = on_progress, .progress_ctx = k};
+                       .overlay = overlay, .together = together, .cancel = &k->job->cancel, .progress = on_progress, .progress_ctx = k};
     return runner_new(&k->runner, k->job->model, &o, err);
 }
 
@@ -461,6 +465,7 @@ static void tell_division(Kit *k, const Job *j)
 static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
 {
     PassPlan *p = &j->plan;
+    k->together = kit_all_run(k, j, d);
     const MetricPass *pass = p->pass;
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
@@ -576,6 +581,7 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
     uint64_t want = states_want(j, &plan), kept = k->lab ? effectlab_references(k->lab) : 0;
     /* of this measurement, the float model's among them, and those that are there */
     uint64_t now = (k->lab ? effectlab_states(k->lab) : 0) + 2 * (uint64_t)j->model->cfg.layers * plan.state;
+    k->together = k->calib_share.dist != NULL;
     const JobMemory m = {.held = plan.held - min_u64(plan.reference, kept), .runner = plan.runner,
                          .states = min_u64(want, now)};
     RETURN_IF_ERROR(kit_runner(k, j, pipeline_overlay(p), &m, err));
@@ -739,6 +745,7 @@ Status kit_run(Kit *k, Job *j, Error *err)
     k->job = j;
     k->bound = k->enough = 0;
     k->laps = k->prior_stage = 0;
+    k->together = false;
     k->trains = false;
     RETURN_IF_ERROR(begin_profile(k, j, err));
     Status st = run(k, j, err);

@@ -20,6 +20,7 @@ struct Kit {
     int npriors;
     bool calib_aside;     /* only a job that is aside has told of calib */
     EffectLab *lab;
+    bool together;      /* ranks run the same layers in the same order, each over its texts */
     Share calib_share, eval_share; /* of the lab, where ranks divide its texts */
     Dist *part;    /* that are fewer than all, NULL: they are all, or this is none of them */
     int parts;     /* how many; 0: texts aren't divided */
@@ -68,6 +69,12 @@ Status kit_tokens(Kit *k, const DataSpec *want, bool eval, TokenSet **slot, Data
 Status kit_priors(Kit *k, const Job *j, Pipeline *p, Error *err);
 /* A runner for this job, of the model as the overlay changes it (NULL: not), with what --mem leaves. */
 Status kit_runner(Kit *k, const Job *j, const Overlay *overlay, const JobMemory *m, Error *err);
+/* kit_read.c. Whether each rank runs all layers in this pass, over texts of its own (with --read once says where it isn't so);
+ * and the ranks that read each layer's weights once together, NULL: none do, and what that takes: all of them, or none.
+ * needed: what the job takes without. */
+struct PassDivision;
+bool kit_all_run(Kit *k, const Job *j, const struct PassDivision *d);
+Status kit_readers(Kit *k, const Job *j, uint64_t needed, Dist **out, uint64_t *bytes, Error *err);
 /* The runner doesn't outlive the changes that it shows. */
 void kit_end_pipeline(Kit *k, Pipeline *p);
 /* Of several ranks: whether all of them are about to do the same, before one waits for another. */

@@ -45,6 +45,7 @@ typedef struct SessionOptions {
     uint64_t session_cap;    /* bytes that all sessions may take on disk; 0: no limit */
     struct Dist *dist;       /* over whose ranks jobs are divided; NULL: this process does all */
     const char *words;       /* of the command line that began it, for those that attach; NULL: none */
+    bool read_once;          /* ranks that divide texts read each layer's weights once together, instead of each all of them */
     bool profile;            /* jobs tell where their CPU time went (session_profile) */
     bool once;               /* no second measurement is to come, which could begin with the states of the first */
     bool attended;           /* somebody works on a screen meanwhile: compute threads stand back */

@@ -123,6 +123,7 @@ c="--calib_dataset $D"
 row analyze model_path "std method" "" --model_path $M $c
 row analyze model_type "std method" "" --model_type qwen3 $c
 row analyze device "std method" gpu --device cpu $c
+row analyze read "std method" twice --read once $c
 row analyze trust_remote_code "std method" maybe --trust_remote_code False $c
 row analyze pattern "Total layers analyzed: 8" "" --pattern '*.down_proj' $c
 row analyze quant_modules "Patterns analyzed: ['*.mlp.*']" "" layer --quant_modules '*.mlp.*' $c
@@ -138,6 +139,7 @@ row analyze out "FILE:$tmp/ranking" "" --out "$tmp/ranking" $c
 run_options analyze "std method" $c
 row measure model_path "KL divergence" "" --model_path $M $c
 row measure model_type "KL divergence" "" --model_type qwen3 $c
+row measure read "KL divergence" twice --read all $c
 row measure recipe "KL divergence" "" --recipe "$R"
 row measure exclude "4 of 56 linears float" "" --exclude '*.0.mlp.down_proj' '*.1.self_attn.q_proj' $c
 row measure eval "KL divergence" "" --eval "$D" $c

@@ -158,6 +158,36 @@ static void some_ranks_work_while_the_others_wait(void **state)
     }
 }
 
+/* Parts of 0 to some 100,000 bytes, the whole that they make on every rank. */
+static void exchange_parts(Dist *d, Play *p)
+{
+    enum { STEP = 40009 };
+    const int n = dist_size(d);
+    uint64_t cut[MOST + 1] = {0};
+    for (int r = 0; r < n; r++)
+        cut[r + 1] = cut[r] + (uint64_t)(r * r % 4) * STEP; /* none of rank 0 and 2 */
+    unsigned char *data = calloc(cut[n] + 1, 1);
+    assert_non_null(data);
+    for (uint64_t i = cut[p->rank]; i < cut[p->rank + 1]; i++)
+        data[i] = (unsigned char)(i * 31 % 251 + 1);
+    assert_int_equal(dist_exchange(d, data, cut, &p->error), ST_OK);
+    for (uint64_t i = 0; i < cut[n]; i++)
+        assert_int_equal(data[i], (unsigned char)(i * 31 % 251 + 1));
+    assert_int_equal(data[cut[n]], 0);
+    free(data);
+}
+
+static void parts_go_round(void **state)
+{
+    (void)state;
+    Play p[MOST];
+    for (int n = 1; n <= MOST; n++) {
+        thread_ranks_run(n, exchange_parts, NULL, p);
+        for (int r = 0; r < n; r++)
+            assert_true(p[r].status == ST_OK && p[r].heard);
+    }
+}
+
 /* ---- failures ---- */
 
 static void differ(Dist *d, Play *p)
@@ -372,6 +402,7 @@ int main(void)
         cmocka_unit_test(all_ranks_get_what_each_packed),
         cmocka_unit_test(a_state_goes_from_rank_to_rank),
         cmocka_unit_test(some_ranks_work_while_the_others_wait),
+        cmocka_unit_test(parts_go_round),
         cmocka_unit_test(what_differs_is_told_on_every_rank),
         cmocka_unit_test(a_rank_that_fails_ends_the_others),
         cmocka_unit_test(ranks_at_different_steps_are_told),
