@@ -195,6 +195,7 @@ Status tune_finish(App *a, OutFormat f, Error *err);
     {                                                                                                                  \
         "session", ARG_STR, "NAME", "keep what is found as a session of this name: attach looks at it, resume opens it", \
             COMP_NONE                                                                                                  \
+    }
 #define OPTION_READ                                                                                                    \
     {                                                                                                                  \
         "read", ARG_CHOICE, "once|all",                                                                                \

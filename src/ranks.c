@@ -40,7 +40,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* The words of the command line, and the environment's that the program reads. */
+/* The words of the command line, and the environment's that the program reads; kernels are chosen further down. */
 static Status same_words(Dist *d, int argc, char **argv, Error *err)
 {
     Hasher h;
@@ -56,7 +56,7 @@ static Status same_words(Dist *d, int argc, char **argv, Error *err)
     if (!own)
         return error_nomem(err, "the environment");
     for (char **e = environ; *e; e++)
-        if (strncmp(*e, "SLIMSCOPE_", 10) == 0)
+        if (strncmp(*e, "SLIMSCOPE_", 10) == 0 && strncmp(*e, kernels, sizeof kernels - 1) != 0)
             own[n++] = *e;
     qsort(own, n, sizeof *own, by_name);
     hasher_init(&h);
@@ -87,26 +87,35 @@ static Status same_functions(Dist *d, Error *err)
     hasher_bytes(&h, y, sizeof y);
     hasher_bytes(&h, z, sizeof z);
     const Digest key = hasher_end(&h);
-    return dist_same(d, "C library, or processor, whose exp, log and others give the last bit otherwise,", &key, sizeof key, err);
+    return dist_same(d, "C library, or processor, whose exp, log and others give the last bit otherwise "
+                        "(where only processors differ, GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX2,-FMA on all ranks makes them alike),", &key, sizeof key, err);
 }
 
-/* Where nobody chose kernels: the best that every rank's processor runs, so that all of them compute alike. */
+/* OpenBLAS's own kernels: decompositions are in their arithmetic. */
+extern char *openblas_get_corename(void) __attribute__((weak));
+static Status same_lapack(Dist *d, Error *err)
+{
+    const char *core = openblas_get_corename ? openblas_get_corename() : "";
+    char what[200];
+    snprintf(what, sizeof what, "processor for OpenBLAS (%.40s: OPENBLAS_CORETYPE=%.40s on all ranks makes them alike)", core, core);
+    return dist_same(d, what, core, strlen(core), err);
+}
+
+/* The best that every rank's processor runs, and none forbids by SLIMSCOPE_KERNELS, so that all of them compute alike. */
 static Status same_kernels(Dist *d, Error *err)
 {
-    const char *chosen = getenv(kernels);
-    if (math_openblas() && dist_size(d) > 1)
+    RETURN_IF_ERROR(math_check(err));
+    if (math_openblas())
         return error_set(err, ST_USAGE, "%s=openblas: its sums differ from processor to processor: leave it out where several "
                                         "ranks compute", kernels);
     uint64_t runs = 0;
-    for (MathLevel l = MATH_REFERENCE; l < MATH_LEVELS; l++)
+    for (MathLevel l = MATH_REFERENCE; l <= math_level(); l++)
         runs |= (uint64_t)math_level_runs(l) << l;
     RETURN_IF_ERROR(dist_common(d, &runs, err));
     MathLevel best = MATH_LEVELS - 1;
     while (best > MATH_REFERENCE && !(runs >> best & 1))
         best--;
-    if (dist_size(d) > 1 && !(chosen && *chosen) && setenv(kernels, math_level_name(best), 1) != 0)
-        return error_nomem(err, "the environment");
-    return ST_OK;
+    return setenv(kernels, math_level_name(best), 1) == 0 ? ST_OK : error_nomem(err, "the environment");
 }
 
 /* ---- begin and end ---- */
@@ -125,12 +134,63 @@ void ranks_keep_tries(void)
     end_line = again_line;
 }
 
+/* What a rank says when mpirun ends it, which has lost another one: rank 0, or where that is gone the next on its machine. */
+static volatile sig_atomic_t over; /* all that is to be written is written */
+static volatile pid_t first;       /* rank 0's process, where this rank speaks in its place; 0: it doesn't */
+
+static void say(int fd, const char *line)
+{
+    ssize_t n = write(fd, line, strlen(line));
+    (void)n;
+}
+
 static void on_end(int sig)
 {
     (void)sig;
-    ssize_t n = write(STDERR_FILENO, end_line, strlen(end_line));
-    (void)n;
+    say(STDERR_FILENO, over ? "slimscope: another rank was killed behind the end of the work: what was written is whole\n" : end_line);
     _exit(status_exit_code(ST_FAIL));
+}
+
+static void on_end_of_first(int sig)
+{
+    (void)sig;
+    if (first && kill(first, 0) != 0)
+        say(speak_fd, "slimscope: rank 0 was killed: the job ends; run it again\n");
+    _exit(status_exit_code(ST_FAIL));
+}
+
+/* Which process is rank 0, for the first of the other ranks on its machine. */
+static Status know_first(Dist *d, Error *err)
+{
+    char host[256] = "";
+    Pack mine = {0}, *all;
+    gethostname(host, sizeof host - 1);
+    pack_put(&mine, host, sizeof host);
+    pack_i64(&mine, getpid());
+    Status st = dist_gather_all(d, &mine, &all, err);
+    pack_fini(&mine);
+    RETURN_IF_ERROR(st);
+    char other[sizeof host];
+    Unpack in = unpack_of(&all[0]);
+    unpack_get(&in, host, sizeof host);
+    const pid_t pid = (pid_t)unpack_i64(&in);
+    int next = 0;
+    for (int r = 1; r < dist_size(d) && !next; r++) {
+        in = unpack_of(&all[r]);
+        unpack_get(&in, other, sizeof other);
+        next = strcmp(other, host) == 0 ? r : 0;
+    }
+    first = next && next == dist_rank(d) ? pid : 0;
+    dist_packs_free(all, dist_size(d));
+    return ST_OK;
+}
+
+/* Before MPI says which rank this is: whether the launcher calls it the first. */
+static bool begins_first(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    rank = rank ? rank : getenv("PMIX_RANK");
+    return rank && strcmp(rank, "0") == 0;
 }
 
 static Status fall_silent(Error *err)
@@ -145,16 +205,22 @@ static Status fall_silent(Error *err)
 
 Status ranks_begin(App *a, int argc, char **argv, Error *err)
 {
+    const bool early = begins_first();
+    if (early)
+        signal(SIGTERM, on_end); /* mpirun's, when it has lost a rank */
     RETURN_IF_ERROR(dist_open(&a->dist, dist_table, err));
+    if (dist_size(a->dist) == 1 && early)
+        signal(SIGTERM, SIG_DFL);
     if (dist_size(a->dist) == 1)
         return ST_OK;
-    if (dist_leads(a->dist))
-        signal(SIGTERM, on_end); /* mpirun's, when it has lost a rank */
-    else
+    signal(SIGTERM, dist_leads(a->dist) ? on_end : on_end_of_first);
+    if (!dist_leads(a->dist))
         RETURN_IF_ERROR(fall_silent(err));
     RETURN_IF_ERROR(same_program(a->dist, err));
     RETURN_IF_ERROR(same_words(a->dist, argc, argv, err));
+    RETURN_IF_ERROR(know_first(a->dist, err));
     RETURN_IF_ERROR(same_functions(a->dist, err));
+    RETURN_IF_ERROR(same_lapack(a->dist, err));
     return same_kernels(a->dist, err);
 }
 
@@ -298,8 +364,7 @@ Status ranks_end(App *a, Status st, Error *err)
     if (dist_leads(a->dist) && st == ST_OK && ended != ST_OK)
         tell("slimscope: %s\n", all.text);
     const bool leads = dist_leads(a->dist);
-    if (dist_size(a->dist) > 1)
-        signal(SIGTERM, SIG_DFL);
+    over = 1;
     dist_free(a->dist);
     a->dist = NULL;
     return leads ? ended : ST_OK; /* whose exit code mpirun gives */

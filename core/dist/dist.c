@@ -28,7 +28,7 @@ typedef struct Word {
     char text[ERROR_TEXT_MAX];
 } Word;
 
-/* Of a build without a row for it: how many ranks a launcher started; 1: none did. */
+/* How many ranks a launcher says that it started; 1: none did. */
 static int launched_as(void)
 {
     static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
@@ -49,6 +49,12 @@ Status dist_open(Dist **out, const DistOps *const *rows, Error *err)
         rows++;
     d->ops = *rows;
     Status st = d->ops->start(&d->port, err);
+    if (st == ST_OK && d->ops->send && d->port.size == 1 && launched_as() > 1) {
+        st = error_set(err, ST_USAGE, "started as one of %d ranks, but MPI finds no others: start it with the mpirun of this "
+                                      "MPI, or with 'srun --mpi=pmix'", launched_as());
+        dist_free(d);
+        return st;
+    }
     if (st == ST_OK && !d->ops->send && launched_as() > 1)
         st = error_set(err, ST_USAGE, "started as one of %d ranks, but this build has no MPI: 'make MPI=1' builds it with "
                                       "MPI, and without mpirun one process does all of it", launched_as());

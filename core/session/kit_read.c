@@ -10,7 +10,7 @@ bool kit_all_run(Kit *k, const Job *j, const PassDivision *d)
     const int size = dist_size(j->opt.dist);
     if (size == 1)
         return false;
-    const bool all = pass_divides(&j->plan) == DIVIDES_SAMPLES && share_all_have(d->tokens, size);
+    const bool all = pass_divides(&j->plan, size) == DIVIDES_SAMPLES && share_all_have(d->tokens, size);
     if (j->opt.read_once && !all)
         post_log(k->queue, k->job, 0, "--read once: not every rank runs all layers here: each reads what it needs");
     return all;
