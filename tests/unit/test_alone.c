@@ -41,7 +41,8 @@ static Session *open_model(const char *model, const char *state)
     session_options_default(&o);
     o.threads = 2;
     o.state_dir = state;
-    o.eval_tokens = 256;
+    o.seq_len = 64;
+    o.eval_tokens = 128;
     o.ctx = 64;
     Session *s;
     ok(session_new(&s, &o, &err));
@@ -92,7 +93,7 @@ static void exact_is_what_measuring_finds(void **state)
         const double *part = session_unit_parts(s, &metric_alone_exact, g);
         assert_true(fabs(part[1] - e->ppl_change) < 1e-5);
         assert_true(part[0] > 0 && part[0] < sc.value);
-        assert_int_equal(session_unit_tokens(s, &metric_alone_exact, g), 256);
+        assert_int_equal(session_unit_tokens(s, &metric_alone_exact, g), 128);
     }
     session_free(s);
 }

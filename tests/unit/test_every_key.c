@@ -104,10 +104,11 @@ static void test_every_key(void **state)
         char *home = realpath(".", NULL);
         assert_int_equal(chdir(w.dir), 0); /* what is written stays here */
         for (size_t i = 0; i < sizeof states / sizeof *states; i++)
-            silent += every_key(&w, &states[i], l == 0, &pressed);
+            if (l == 0 || i % 2 == l % 2) /* each view has states of either kind: the other looks share them */
+                silent += every_key(&w, &states[i], l == 0, &pressed);
         assert_int_equal(chdir(home), 0);
         free(home);
-        assert_true(pressed > 1000);
+        assert_true(pressed > (l == 0 ? 1000 : 500));
         if (silent)
             print_message("# at %dx%d: %d of %d\n", looks[l].cols, looks[l].rows, silent, pressed);
         vain += silent;

@@ -205,7 +205,7 @@ static bool keeps_function(const TestRun *base, const char *process, const Token
 static void over_model(const char *dir, Variants *v)
 {
     TestRun base;
-    test_run_open(&base, dir, ARITH_FP32, 2, NULL);
+    test_run_open(&base, dir, ARITH_FP32, 1, NULL);
     TokenSet *t = test_tokens(lens, 3, base.m->cfg.vocab, 3);
     for (int i = 0; i < v->n; i++)
         v->folded[i] += keeps_function(&base, v->text[i], t);

@@ -186,7 +186,7 @@ static void it_goes_on_after_a_stop(void **state)
     InteractCost c;
     InteractView v;
     const char *all = "*";
-    ok(session_interact(s, &(InteractAsk){.targets = &all, .n = 1, .pairs = 300}, &c, &err));
+    ok(session_interact(s, &(InteractAsk){.targets = &all, .n = 1, .pairs = 80}, &c, &err));
     const int64_t sets = c.sets;
     do {
         session_pump(s);
@@ -198,7 +198,7 @@ static void it_goes_on_after_a_stop(void **state)
     ok(session_interactions(s, &v, &err));
     int64_t left = v.wanted - v.known;
     assert_true(v.known > 0 && left > 0 && v.wanted == sets);
-    ok(session_interact(s, &(InteractAsk){.targets = &all, .n = 1, .pairs = 300}, &c, &err));
+    ok(session_interact(s, &(InteractAsk){.targets = &all, .n = 1, .pairs = 80}, &c, &err));
     assert_int_equal(c.sets, left);
     ok(session_wait(s, &err));
     ok(session_interactions(s, &v, &err));
