@@ -5,29 +5,40 @@
 
 #include "base/mem.h"
 #include "evaluate/precheck.h"
+#include "run/share.h"
 
-/* The text that the part of rank r of `size` begins with. */
-static int cut(const TokenSet *t, int64_t more, int r, int size)
+/* As share_init, by what texts cost. */
+static Status cuts(const TokenSet *t, int64_t more, const Dist *d, int *cut, Error *err)
 {
-    const int64_t all = t->start[t->samples] + more * t->samples;
-    int i = 0;
-    while (i < t->samples && t->start[i] + more * i < all * r / size)
-        i++;
-    return i;
+    int64_t *cost = mem_array((size_t)t->samples + 1, sizeof *cost);
+    if (!cost)
+        return error_nomem(err, "a share of the questions");
+    for (int i = 0; i <= t->samples; i++)
+        cost[i] = t->start[i] + more * i;
+    const TokenSet by_cost = {.samples = t->samples, .start = cost};
+    Status st = share_cuts(&by_cost, dist_speeds(d), dist_size(d), cut, err);
+    free(cost);
+    return st;
 }
 
 Status task_part(TaskPart *p, Dist *d, const TokenSet *whole, int64_t more, Error *err)
 {
-    const int size = dist_size(d), rank = dist_rank(d), end = cut(whole, more, rank + 1, size);
-    *p = (TaskPart){.dist = d, .mine = *whole, .first = cut(whole, more, rank, size)};
-    p->mine.samples = end - p->first;
-    p->mine.ids = whole->ids + whole->start[p->first];
-    p->mine.start = mem_array((size_t)p->mine.samples + 1, sizeof *p->mine.start);
-    if (!p->mine.start)
-        return error_nomem(err, "a share of the questions");
-    for (int i = 0; i <= p->mine.samples; i++)
-        p->mine.start[i] = whole->start[p->first + i] - whole->start[p->first];
-    return ST_OK;
+    const int rank = dist_rank(d);
+    int *cut = mem_array((size_t)dist_size(d) + 1, sizeof *cut);
+    *p = (TaskPart){.dist = d};
+    Status st = cut ? cuts(whole, more, d, cut, err) : error_nomem(err, "a share of the questions");
+    if (st == ST_OK) {
+        p->first = cut[rank];
+        p->mine = *whole;
+        p->mine.samples = cut[rank + 1] - p->first;
+        p->mine.ids = whole->ids + whole->start[p->first];
+        p->mine.start = mem_array((size_t)p->mine.samples + 1, sizeof *p->mine.start);
+        for (int i = 0; p->mine.start && i <= p->mine.samples; i++)
+            p->mine.start[i] = whole->start[p->first + i] - whole->start[p->first];
+        st = p->mine.start ? ST_OK : error_nomem(err, "a share of the questions");
+    }
+    free(cut);
+    return st;
 }
 
 void task_part_fini(TaskPart *p)

@@ -4,9 +4,9 @@
 #include "dist/dist.h"
 #include "evaluate/task.h"
 
-/* Questions divided over ranks: each has texts that follow each other, of about as many tokens. What a model answers to a text
- * depends on no other text (products have the same bits whatever goes through the model together), so what is put together is
- * what one rank finds. */
+/* Questions divided over ranks: each has texts that follow each other, as many tokens as its speed says (dist_speeds). What a model answers to a text
+ * depends on no other text (products have the same bits whatever goes through the model together), so what is put together
+ * is what one rank finds. */
 typedef struct TaskPart {
     Dist *dist;
     TokenSet mine;  /* borrows its ids */

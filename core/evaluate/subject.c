@@ -48,28 +48,33 @@ static Status runner_of(Subject *s, uint64_t held, Error *err)
     return runner_new(&s->r, s->o.model, &o, err);
 }
 
+/* calib: this rank's share, where dist divides the texts. */
+static Status quantize_with(Subject *s, const TokenSet *calib, Dist *dist, Error *err)
+{
+    const PassSize size = {.samples = calib ? calib->samples : 0, .threads = pool_threads(s->o.pool),
+                           .rows = calib ? calib->start[calib->samples] : 0,
+                           .longest = calib ? longest_of(calib->start, calib->samples) : 0};
+    RETURN_IF_ERROR(runner_of(s, keptmodel_bytes(s->pipeline) + pipeline_bytes(s->pipeline, &size), err));
+    const Sink sink = keep_sink(&s->kept);
+    return pipeline_run(s->pipeline, s->r, &(PipelineOptions){.calib = calib, .sinks = &sink, .nsinks = 1, .dist = dist}, err);
+}
+
 static Status quantize(Subject *s, Error *err)
 {
     const TokenSet *calib = NULL;
     s->work = *s->o.work;
     RETURN_IF_ERROR(pipeline_new(&s->pipeline, s->o.model, &s->work, err));
     RETURN_IF_ERROR(s->o.texts(s->o.ctx, s->pipeline, &calib, err));
-    RETURN_IF_ERROR(keptmodel_init(&s->kept, s->o.model, err));
-    const PassSize size = {.samples = calib ? calib->samples : 0, .threads = pool_threads(s->o.pool),
-                           .rows = calib ? calib->start[calib->samples] : 0,
-                           .longest = calib ? longest_of(calib->start, calib->samples) : 0};
-    RETURN_IF_ERROR(runner_of(s, keptmodel_bytes(s->pipeline) + pipeline_bytes(s->pipeline, &size), err));
-    const Sink sink = keep_sink(&s->kept);
-    PipelineOptions o = {.calib = calib, .sinks = &sink, .nsinks = 1};
+    const int ranks = dist_size(s->o.dist);
+    const bool divided = calib && ranks > 1 && pipeline_divides(s->pipeline) && share_all_have(calib, ranks);
     Share share = {0};
-    Status st = ST_OK;
-    if (calib && dist_size(s->o.dist) > 1 && pipeline_divides(s->pipeline) && share_all_have(calib, dist_size(s->o.dist))) {
-        st = share_init(&share, s->o.dist, calib, err);
-        o.calib = &share.mine;
-        o.dist = s->o.dist;
-    }
+    pipeline_set_whole(s->pipeline, divided ? calib : NULL);
+    if (divided)
+        RETURN_IF_ERROR(share_init(&share, s->o.dist, calib, err));
+    Status st = keptmodel_init(&s->kept, s->o.model, err);
     if (st == ST_OK)
-        st = pipeline_run(s->pipeline, s->r, &o, err);
+        st = quantize_with(s, divided ? &share.mine : calib, divided ? s->o.dist : NULL, err);
+    pipeline_set_whole(s->pipeline, NULL);
     share_fini(&share);
     return st;
 }

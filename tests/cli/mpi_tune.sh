@@ -57,8 +57,8 @@ standing() {
 }
 standing 5e-5 linear >"$tmp/standing.yaml"
 standing 0.03 block >"$tmp/blocks.yaml"
-{ printf 'strategy:\n  type: binary_fallback\n  scope: linear\n  rollback_path: spec.process.0.exclude\n  template:\n    apiversion: modelslim_v1\n'
-  printf '    metadata: {config_id: bf}\n    spec: {process: [%s], dataset: %s}\n' "$linear" "$tmp/ids.jsonl"; evaluation 5e-5; } >"$tmp/fallback.yaml"
+{ printf 'strategy:\n  type: binary_fallback\n  scope: linear\n  rollback_path: spec.process.1.exclude\n  template:\n    apiversion: modelslim_v1\n'
+  printf '    metadata: {config_id: bf}\n    spec: {process: [{type: iter_smooth}, %s], dataset: %s}\n' "$linear" "$tmp/ids.jsonl"; evaluation 5e-5; } >"$tmp/fallback.yaml"
 options="--seq-len 600 --eval $tmp/ids.jsonl"
 # plan FOLDER PLAN MODEL COMMAND...
 plan() { to=$1 name=$2 m=$3; shift 3; "$@" tune --model_path $m --config "$tmp/$name.yaml" --save_path "$to" $options --progress never >"$tmp/out" 2>"$tmp/err"; }
