@@ -465,7 +465,7 @@ static void tell_division(Kit *k, const Job *j)
 static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
 {
     PassPlan *p = &j->plan;
-    k->together = kit_all_run(k, j, d);
+    k->together = kit_all_run(k, j, d) ? j->opt.dist : NULL;
     const MetricPass *pass = p->pass;
     int threads = pool_threads(k->pool);
     uint64_t tables = pass->bytes(p, threads);
@@ -581,7 +581,7 @@ static Status measure_work(Kit *k, Job *j, Pipeline *p, Error *err)
     uint64_t want = states_want(j, &plan), kept = k->lab ? effectlab_references(k->lab) : 0;
     /* of this measurement, the float model's among them, and those that are there */
     uint64_t now = (k->lab ? effectlab_states(k->lab) : 0) + 2 * (uint64_t)j->model->cfg.layers * plan.state;
-    k->together = k->calib_share.dist != NULL;
+    k->together = k->calib_share.dist;
     const JobMemory m = {.held = plan.held - min_u64(plan.reference, kept), .runner = plan.runner,
                          .states = min_u64(want, now)};
     RETURN_IF_ERROR(kit_runner(k, j, pipeline_overlay(p), &m, err));
@@ -745,7 +745,7 @@ Status kit_run(Kit *k, Job *j, Error *err)
     k->job = j;
     k->bound = k->enough = 0;
     k->laps = k->prior_stage = 0;
-    k->together = false;
+    k->together = NULL;
     k->trains = false;
     RETURN_IF_ERROR(begin_profile(k, j, err));
     Status st = run(k, j, err);

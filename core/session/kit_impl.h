@@ -20,7 +20,7 @@ struct Kit {
     int npriors;
     bool calib_aside;     /* only a job that is aside has told of calib */
     EffectLab *lab;
-    bool together;      /* ranks run the same layers in the same order, each over its texts */
+    Dist *together;     /* ranks that run the same layers in the same order, each over its texts; NULL: there are none */
     Share calib_share, eval_share; /* of the lab, where ranks divide its texts */
     Dist *part;    /* that are fewer than all, NULL: they are all, or this is none of them */
     int parts;     /* how many; 0: texts aren't divided */

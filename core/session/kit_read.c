@@ -24,9 +24,9 @@ Status kit_readers(Kit *k, const Job *j, uint64_t needed, Dist **out, uint64_t *
         return ST_OK;
     const uint64_t shelf = shelf_bytes(j->model);
     uint64_t room = needed + shelf <= kit_mem_limit(j);
-    RETURN_IF_ERROR(dist_common(j->opt.dist, &room, err));
+    RETURN_IF_ERROR(dist_common(k->together, &room, err));
     if (room) {
-        *out = j->opt.dist;
+        *out = k->together;
         *bytes = shelf;
         return ST_OK;
     }
