@@ -217,6 +217,36 @@ static Status open_session(App *a, const CommandLine *cl, bool screen, Error *er
     return threads ? session_set(a->session, "threads", threads, err) : ST_OK;
 }
 
+static bool searches(const App *a)
+{
+    TuneView t;
+    AutotuneView plan;
+    return (session_tuning(a->session, &t, NULL) == ST_OK && t.state == TUNING_STOPPED) ||
+           (session_autotuning(a->session, &plan) && plan.state == AUTOTUNE_STOPPED);
+}
+
+/* Of several ranks all but rank 0 read the session before that one begins to write. What is no analysis or measurement rank 0
+ * goes on with alone: then nothing is open elsewhere. */
+static Status open_on_ranks(App *a, const CommandLine *cl, Error *err)
+{
+    Dist *d = a->options.dist;
+    uint8_t divided = cl_given(cl, "headless") && !cl_given(cl, "from");
+    if (divided && !dist_leads(d)) {
+        RETURN_IF_ERROR(open_session(a, cl, false, err));
+        divided = !searches(a);
+    }
+    RETURN_IF_ERROR(dist_from_last(d, &divided, sizeof divided, err));
+    ranks_keep_session();
+    if (!divided) {
+        a->options.dist = NULL;
+        session_free(a->session);
+        a->session = NULL;
+        if (cl_given(cl, "headless"))
+            app_note(a, "note: of this session nothing is divided over ranks: rank 0 of %d does all of it", dist_size(d));
+    }
+    return ST_OK;
+}
+
 /* The kept session of this name, or this ID. */
 static Status find_named(const char *name, SessionInfo *out, bool *found, Error *err)
 {
@@ -287,6 +317,8 @@ Status run_named(App *a, const CommandLine *cl, Error *err)
     if (!session_is_saved(a->session)) /* the log says why */
         return error_set(err, ST_IO, "session '%s' can't be kept: leave --session out to run without", name);
     RETURN_IF_ERROR(session_set_name(a->session, name, err));
+    if (cl->command == &command_analyze)
+        ranks_keep_session();
     app_note(a, "kept as session %s: 'slimscope attach %s' looks at it while it runs, 'slimscope resume %s' opens it", name, name, name);
     return ST_OK;
 }
@@ -309,6 +341,10 @@ static Status run_resume(App *a, const CommandLine *cl, Error *err)
     static const char *const alone[] = {"list", "delete", "prune", NULL};
     if (a->face != FACE_CLI)
         return resume_job(a, cl, err);
+    if (dist_size(a->options.dist) > 1)
+        RETURN_IF_ERROR(open_on_ranks(a, cl, err));
+    if (!dist_leads(a->dist))
+        return a->session ? resume_headless(a, err) : ST_OK;
     for (int i = 0; alone[i]; i++)
         if (cl_given(cl, alone[i]) && (cl->nvalues > 1 + cl_given(cl, "progress") || (cl->nwords && i != 1)))
             return error_set(err, ST_USAGE, "--%s stands alone", alone[i]);
@@ -354,7 +390,7 @@ const Command command_resume = {
     .summary = "Go on with a session (the newest one) and its stopped analysis; inside one: with a stopped job.",
     .help = "A session is kept as long as anything was done in it. An analysis that was stopped or killed goes on from its "
             "last whole layer. The model must be the one that the session was begun with, weights included.",
-    .flags = CMD_CLI | CMD_LONG | CMD_NO_LOG,
+    .flags = CMD_CLI | CMD_LONG | CMD_NO_LOG | CMD_RANKS,
     .options = resume_options,
     .run = run_resume,
 };

@@ -47,6 +47,8 @@ Status ranks_begin(App *a, int argc, char **argv, Error *err);
 bool ranks_share(App *a, const Command *c);
 /* Once at the end, with how this rank ended, of which rank 0 has told: gives the exit code's status. */
 Status ranks_end(App *a, Status st, Error *err);
+/* The command at work is an analysis whose session goes on, whatever ends this job. */
+void ranks_keep_session(void);
 /* What is told where a rank is lost: a plan's tries are kept. */
 void ranks_keep_tries(void);
 

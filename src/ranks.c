@@ -129,6 +129,14 @@ static const char resumes_line[] = "slimscope: another rank was killed or failed
 static const char again_line[] = "slimscope: another rank was killed or failed, or mpirun was stopped: the job ends; the same plan and "
                                  "folder go on from here\n";
 
+static const char session_line[] = "slimscope: another rank was killed or failed, or mpirun was stopped: the job ends; its session "
+                                   "keeps the layers that were done, 'slimscope resume --headless' goes on\n";
+
+void ranks_keep_session(void)
+{
+    end_line = session_line;
+}
+
 void ranks_keep_tries(void)
 {
     end_line = again_line;

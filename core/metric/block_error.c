@@ -422,10 +422,34 @@ static Status run_unit(void *self, LayerCtx *ctx, Error *err)
     return st;
 }
 
+/* To rank 0, which tells those of all groups: what is kept of a layer is whole. */
+static Status gather_scores(BlockPass *b, Error *err)
+{
+    Dist *d = ranks_of(b);
+    Pack mine = {0}, *all = NULL;
+    for (int64_t i = 0; i < b->nscore && !dist_leads(d); i++)
+        pack_put(&mine, &b->score[i].s, sizeof b->score[i].s);
+    const Status st = dist_gather(d, &mine, &all, err);
+    pack_fini(&mine);
+    RETURN_IF_ERROR(st);
+    b->nscore = dist_leads(d) ? b->nscore : 0;
+    for (int r = 1; all && r < dist_size(d); r++) {
+        Unpack in = unpack_of(&all[r]);
+        for (; in.at != in.end && b->nscore < b->cap; b->nscore++) {
+            b->score[b->nscore].metric = &metric_block_error;
+            unpack_get(&in, &b->score[b->nscore].s, sizeof b->score->s);
+        }
+    }
+    dist_packs_free(all, dist_size(d));
+    return ST_OK;
+}
+
 static Status unit_done(void *ctx, int unit, Stream **streams, int nstreams, Error *err)
 {
     (void)nstreams;
     BlockPass *b = ctx;
+    if (b->p->ranks)
+        RETURN_IF_ERROR(gather_scores(b, err));
     PassStep gave = {.score = b->score, .nscore = b->nscore, .h = streams[0]};
     if (b->stats)
         RETURN_IF_ERROR(collector_unit(b->stats, unit, &gave.linear, &gave.nlinear, err));

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dist/dist.h"
 #include "io/file.h"
 #include "session/attach.h"
 #include "session/entries.h"
@@ -130,9 +131,10 @@ Status folder_open(Session *s, const char *id, JournalReplay *replay, Error *err
     char holder[32] = "";
     JournalEnd end = {0};
     RETURN_IF_ERROR(enter(s, id, err));
-    Status st = s->opt.read_only ? ST_OK : open_keeper(s, replay, holder, &end, err);
+    const bool follows = !dist_leads(s->opt.dist); /* rank 0 has it, and writes */
+    Status st = s->opt.read_only || follows ? ST_OK : open_keeper(s, replay, holder, &end, err);
     if (st == ST_OK && !s->keeper) {
-        s->read_only = true;
+        s->read_only = !follows;
         st = keeper_read(s->dir, replay, s, &end, err);
     }
     s->restoring = false;

@@ -476,7 +476,7 @@ static Status run_pass(Kit *k, Job *j, PassDivision *d, Error *err)
     RETURN_IF_ERROR(kit_runner(k, j, p->overlay, &m, err));
     kit_tell(k, pass->data_free ? "weights" : "embedding", p->first, pass->steps(p));
     Stream h = {0};
-    if (pass->stream && p->first > 0)
+    if (pass->stream && p->first > 0 && !d->idle)
         RETURN_IF_ERROR(kit_kept_stream(k, j, &h, err));
     p->h = &h;
     Status st = pass_run_divided(d, k->runner, &(PassSink){pass_step, k}, err);

@@ -160,6 +160,25 @@ Status kit_keep_layer(Kit *k, const PassStep *step, Error *err)
 
 /* ---- going on ---- */
 
+/* Of the stream of all texts this rank's. */
+static Status take_share(const Share *s, const Model *m, int next, Stream *h, Error *err)
+{
+    Stream own = {0};
+    Status st = stream_slice(&own, h, s->first, s->mine.samples, err);
+    const int64_t words = (longest_of(s->mine.start, s->mine.samples) + 31) / 32;
+    if (st == ST_OK && own.select && (words != own.select_words || !runner_carries(m, next, &own))) {
+        free(own.select);
+        own.select = NULL;
+        own.select_words = 0;
+        st = runner_carries(m, next, &own) ? stream_reserve_select(&own, words * 32, err) : ST_OK;
+        for (int64_t r = 0; st == ST_OK && own.select && r < own.rows; r++)
+            memcpy(own.select + r * words, h->select + (h->start[s->first] + r) * h->select_words, (size_t)words * sizeof *own.select);
+    }
+    stream_fini(h);
+    *h = own;
+    return st;
+}
+
 Status kit_kept_stream(Kit *k, const Job *j, Stream *h, Error *err)
 {
     int layer = (int)j->plan.first - 1;
@@ -171,6 +190,8 @@ Status kit_kept_stream(Kit *k, const Job *j, Stream *h, Error *err)
                        layer);
     if (st == ST_OK)
         st = stream_set_ids(h, k->calib->ids, err);
+    if (st == ST_OK && share_of(j))
+        st = take_share(share_of(j), j->model, layer + 1, h, err);
     if (st != ST_OK)
         stream_fini(h);
     return st;

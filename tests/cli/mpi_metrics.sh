@@ -59,9 +59,11 @@ until grep -q '"phase":"layer","done":[2-9]' "$tmp/err"; do sleep 0.05; done
 $SLIMSCOPE attach three --cancel >"$tmp/stopped"
 wait
 has "$tmp/stopped" "stopped at" "analyze on 3 ranks is stopped"
+cp -r "$XDG_STATE_HOME" "$tmp/again"
 exits 0 "one process goes on" $SLIMSCOPE resume three --headless
+XDG_STATE_HOME=$tmp/again exits 0 "so do two ranks" ranks 2 "$mpi" resume three --headless
 exits 0 "another does all of it" $SLIMSCOPE analyze --model_path lab_models/demo --metrics kurtosis --session one
-python3 - "$XDG_STATE_HOME"/slimscope/sessions/*/journal >"$tmp/rows" <<'END'
+python3 - "$XDG_STATE_HOME"/slimscope/sessions/*/journal "$tmp/again"/slimscope/sessions/*/journal >"$tmp/rows" <<'END'
 import json, sys
 def rows(path):
     text = open(path, "rb").read().decode("latin-1")
@@ -72,8 +74,8 @@ def rows(path):
             out[o["layer"]] = (o["stream"], o["rows"])
         at = text.find('{"seq"', end)
     return out
-a, b = map(rows, sys.argv[1:])
-print(len(a), a == b)
+a, b, c = map(rows, sys.argv[1:])
+print(len(a), a == b == c)
 END
 is "8 True" "$(cat "$tmp/rows")" "with the same numbers and streams"
 finish
