@@ -136,6 +136,8 @@ void ranks_keep_session(void)
 {
     end_line = session_line;
 }
+static const char *first_line = "slimscope: rank 0 was killed: the job ends; run it again\n";
+static const char first_resumes_line[] = "slimscope: rank 0 was killed: the job ends; what was finished is kept, --resume goes on\n";
 
 void ranks_keep_tries(void)
 {
@@ -163,7 +165,7 @@ static void on_end_of_first(int sig)
 {
     (void)sig;
     if (first && kill(first, 0) != 0)
-        say(speak_fd, "slimscope: rank 0 was killed: the job ends; run it again\n");
+        say(speak_fd, first_line);
     _exit(status_exit_code(ST_FAIL));
 }
 
@@ -268,6 +270,7 @@ bool ranks_share(App *a, const Command *c)
     if (c && c->flags & CMD_RANKS) {
         a->options.dist = a->dist;
         end_line = resumes(c) ? resumes_line : end_line;
+        first_line = resumes(c) ? first_resumes_line : first_line;
         a->options.threads = threads_here(a->dist);
         tell_speed(a);
         return true;
