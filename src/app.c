@@ -359,10 +359,18 @@ static void history_line(const Command *cmd, const CommandLine *cl, int argc, ch
     }
 }
 
+/* What the program's own command line began is no line of a script: of a session that is kept the history has what opens its
+ * model (run_named). */
+static bool leaves_history(const App *a, const Command *cmd)
+{
+    const bool kept = a->face == FACE_CLI && session_id(a->session)[0];
+    return !(cmd->flags & CMD_NO_LOG) && !kept && !session_attached(a->session, &(AttachView){0});
+}
+
 static Status record(App *a, const Command *cmd, const CommandLine *cl, int argc, char **argv, int undo_before,
                      Error *err)
 {
-    if (!a->session || (cmd->flags & CMD_NO_LOG) || a->next || session_attached(a->session, &(AttachView){0})) /* going on elsewhere is no part of what was done here */
+    if (!a->session || a->next || !leaves_history(a, cmd)) /* going on elsewhere is no part of what was done here */
         return ST_OK;
     Str line = {0};
     history_line(cmd, cl, argc, argv, &line);

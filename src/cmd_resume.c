@@ -309,6 +309,25 @@ Status run_kept(App *a, const CommandLine *cl, Error *err)
     return a->options.state_dir ? ST_OK : error_nomem(err, "the state folder's name");
 }
 
+/* The line of the history that opens the model again. */
+static Status record_open(App *a, const CommandLine *cl, Error *err)
+{
+    const char *type = cl_str(cl, "model_type");
+    char *full = absolute_path(cl_str(cl, "model_path"));
+    Str line = {0};
+    str_puts(&line, "open ");
+    lexer_quote(&line, full ? full : "");
+    if (type) {
+        str_puts(&line, " --model_type ");
+        lexer_quote(&line, type);
+    }
+    str_printf(&line, " # fingerprint %.16s", session_model(a->session)->fingerprint);
+    Status st = !full || line.oom ? error_nomem(err, "the history of commands") : session_record(a->session, line.s, err);
+    str_free(&line);
+    free(full);
+    return st;
+}
+
 Status run_named(App *a, const CommandLine *cl, Error *err)
 {
     const char *name = cl_str(cl, "session");
@@ -319,6 +338,7 @@ Status run_named(App *a, const CommandLine *cl, Error *err)
     RETURN_IF_ERROR(session_set_name(a->session, name, err));
     if (cl->command == &command_analyze)
         ranks_keep_session();
+    RETURN_IF_ERROR(record_open(a, cl, err));
     app_note(a, "kept as session %s: 'slimscope attach %s' looks at it while it runs, 'slimscope resume %s' opens it", name, name, name);
     return ST_OK;
 }

@@ -135,6 +135,8 @@ static Status shell_line(App *a, const char *line, bool tty, Error *err)
 /* ^C at the prompt drops the line; on an empty one it says how to leave. */
 static int prompt_interrupted(void)
 {
+    if (completing && completing->session)
+        session_pump(completing->session); /* who is attached gets an answer while nobody types */
     if (interrupt_take() == 0)
         return 0;
     if (rl_end == 0)

@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "session/fold.h"
 #include "src/lang.h"
+#include "ui/attached.h"
 #include "ui/actions.h"
 #include "ui/input.h"
 #include "ui/log.h"
@@ -423,7 +424,7 @@ void ui_greet(Ui *ui)
         locale = getenv(names[i]);
     if (ui->term.no_locale)
         ui_say(ui, SL_WARN, "no locale '%s' here, so ASCII only; LC_ALL=C.UTF-8 has more", locale ? locale : "");
-    else if (ui_model(ui) && session_score_range(ui_session(ui)).scored == 0)
+    else if (ui_model(ui) && !ui_attached(ui) && session_score_range(ui_session(ui)).scored == 0)
         ui_say(ui, SL_TEXT, "r scores all layers; ? explains keys and signs; 8 leads through");
 }
 

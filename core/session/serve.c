@@ -269,7 +269,8 @@ static void listen_to(Session *s, Client *c)
 
 static void welcome(Session *s, Serve *v)
 {
-    for (int fd; (fd = accept4(v->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;) {
+    int fd;
+    while ((fd = accept4(v->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0) {
         int i = 0;
         while (i < CLIENTS && v->client[i].fd >= 0)
             i++;
@@ -283,6 +284,11 @@ static void welcome(Session *s, Serve *v)
         say_hello(s, c);
         if (!v->works && session_jobs(s) > 0)
             say_idle(v, c);
+    }
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) { /* who waits would wake the loop for ever */
+        session_log(s, 1, "nobody new can attach to this session: %s", strerror(errno));
+        close(v->listener);
+        v->listener = -1;
     }
 }
 
@@ -298,20 +304,23 @@ void serve_pump(Session *s)
             if (v->client[i].fd >= 0 && v->client[i].fd == e[k].data.fd && e[k].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 listen_to(s, &v->client[i]);
     for (int k = 0; k < n; k++)
-        if (e[k].data.fd == v->listener)
+        if (v->listener >= 0 && e[k].data.fd == v->listener)
             welcome(s, v);
     const bool runs = active(s), idle = v->works && !runs;
     if (runs && !v->works)
         v->worst = (Error){0};
     v->works |= runs;
+    for (int i = 0; i < CLIENTS; i++)
+        if (v->client[i].fd >= 0) {
+            str_append(&v->client[i].out, str_text(&v->ended), v->ended.len);
+            tell_log(s, &v->client[i]);
+        }
     if (v->clients)
         tell_job(s, v);
     for (int i = 0; i < CLIENTS; i++) {
         Client *c = &v->client[i];
         if (c->fd < 0)
             continue;
-        str_append(&c->out, str_text(&v->ended), v->ended.len);
-        tell_log(s, c);
         if (idle)
             say_idle(v, c);
         flush(v, c);

@@ -24,7 +24,7 @@
 static const FuzzTarget *const targets[] = {
     &fuzz_safetensors, &fuzz_index, &fuzz_json,   &fuzz_config,  &fuzz_tokenizer, &fuzz_encode, &fuzz_fallback, &fuzz_calib,
     &fuzz_regex,       &fuzz_yaml,  &fuzz_recipe, &fuzz_convert, &fuzz_pattern, &fuzz_lexer,     &fuzz_theme,  &fuzz_rc,       &fuzz_journal,
-    &fuzz_scores,      &fuzz_plan,  &fuzz_answers, &fuzz_questions,
+    &fuzz_scores,      &fuzz_wire,  &fuzz_plan,  &fuzz_answers, &fuzz_questions,
     NULL,
 };
 enum { INPUT_MAX = 1 << 18, SEEDS_MAX = 256, CPU_SECONDS = 20 };

@@ -19,7 +19,7 @@ extern const FuzzTarget fuzz_safetensors, fuzz_index, fuzz_json, fuzz_config;
 extern const FuzzTarget fuzz_tokenizer, fuzz_encode, fuzz_fallback, fuzz_calib, fuzz_regex;
 extern const FuzzTarget fuzz_yaml, fuzz_recipe, fuzz_convert, fuzz_pattern, fuzz_lexer;
 extern const FuzzTarget fuzz_plan, fuzz_answers, fuzz_questions;
-extern const FuzzTarget fuzz_theme, fuzz_rc, fuzz_journal, fuzz_scores;
+extern const FuzzTarget fuzz_theme, fuzz_rc, fuzz_journal, fuzz_scores, fuzz_wire;
 
 /* ---- for the targets ---- */
 

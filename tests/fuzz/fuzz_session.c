@@ -7,7 +7,7 @@
 #include <zlib.h>
 
 #include "fuzz.h"
-#include "session/session.h"
+#include "session/wire.h"
 #include "src/internal.h"
 #include "ui/theme.h"
 
@@ -206,3 +206,26 @@ static void run_journal(int variant, const uint8_t *data, size_t n)
 static const char *const journal_seeds[] = {"tests/fuzz/seeds/journal*", NULL};
 static const char *const journal_words[] = {"{\"t\":\"edit\",", "\"undo\"", "\"rows\":[", "\"n\":3", "null", "\"level\":1", "\n", "{", "}", "-1", "1e300", NULL};
 const FuzzTarget fuzz_journal = {.name = "journal", .seeds = journal_seeds, .words = journal_words, .take = 20000, .run = run_journal};
+
+/* ---- what is said over the attach socket ---- */
+
+static void run_wire(int variant, const uint8_t *data, size_t n)
+{
+    WireLine l, again;
+    Error err = {0};
+    (void)variant;
+    const Status st = wire_parse(&l, (const char *)data, n, &err);
+    fuzz_error(st, &err);
+    if (st != ST_OK || l.kind == WIRE_KINDS)
+        return;
+    Str line = {0};
+    wire_put(&line, &l);
+    if (memchr(str_text(&line), '\n', line.len - 1) || wire_parse(&again, line.s, line.len - 1, &err) != ST_OK || again.kind != l.kind)
+        fuzz_bad("a line that does not come back", str_text(&line));
+    str_free(&line);
+}
+
+static const char *const wire_seeds[] = {"tests/fuzz/seeds/wire*.json", NULL};
+static const char *const wire_words[] = {"{\"t\":\"", "hello", "job", "log", "end", "idle", "bye", "refused", "cancel", "\",\"job\":", "\"waits\":[1,2]",
+                                         "\"state\":\"stopped\"", "\"text\":\"", "1e400", "-1", "null", NULL};
+const FuzzTarget fuzz_wire = {.name = "wire", .seeds = wire_seeds, .words = wire_words, .run = run_wire};
