@@ -256,6 +256,7 @@ static const Option quant_options[] = {
     OPTIONS_RUN,
     OPTION_SESSION,
     OPTION_PROGRESS,
+    OPTION_READ,
     {0},
 };
 const Command command_quant = {

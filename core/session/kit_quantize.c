@@ -102,6 +102,7 @@ static Status write_divided(Kit *k, const QuantizeJob *q, Pipeline *p, SaveResul
     if (many && !divided)
         post_log(k->queue, j, 0, "the calibration is not divided over ranks (a processor that needs all texts, or fewer texts "
                                  "than ranks): each runs all texts; what is quantized and written is divided");
+    k->together = many ? j->opt.dist : NULL; /* all layers in their order, whoever has which texts */
     pipeline_set_whole(p, divided ? k->calib : NULL);
     Status st = divided ? share_init(&share, j->opt.dist, k->calib, err) : ST_OK;
     if (st == ST_OK)

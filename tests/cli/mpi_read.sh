@@ -30,6 +30,11 @@ many "FP8 with scales on 2 ranks" 2 analyze --calib_dataset "$tmp/ids.jsonl" --m
 demo=tests/golden/models/deepseek_v3/fp32
 many "experts on 2 ranks" 2 analyze --calib_dataset "$tmp/ids.jsonl" --metrics coverage kurtosis
 demo=lab_models/demo
+sed -e '/^  process:/a\    - {type: iter_smooth}' -e "s|dataset: .*|dataset: $tmp/ids.jsonl|" lab_practice/default/default-w8a8-static.yaml >"$tmp/r.yaml"
+write() { "$@" quant --model_path tests/golden/models/qwen3/fp32 --config_path "$tmp/r.yaml" --save_path "$tmp/$to" $how >/dev/null 2>"$tmp/err.$to"; }
+to=q1 how='' write $SLIMSCOPE
+to=q2 how='--read once' write ranks 2 "$mpi"
+diff -r "$tmp/q1" "$tmp/q2" >"$tmp/out" 2>&1 && ok "quant of smoothed layers on 2 ranks, --read once" || not_ok "quant of smoothed layers: $(head -n 2 "$tmp/out" "$tmp/err.q2")"
 once() { ranks 2 "$mpi" analyze --model_path $demo --read once --calib_dataset "$texts" "$@" >"$tmp/out" 2>"$tmp/err"; }
 once --metrics mse_layer_wise --max-samples 2
 has "$tmp/err" "not every rank runs all layers here" "layers that are divided are read by each"

@@ -185,6 +185,7 @@ row quant model_type "56 linears" "" $q --model_type qwen3
 row quant config_path "56 linears" "" $q
 row quant quant_type "practice" w1a1 --model_path $M --save_path "$tmp/q" --dry-run --quant_type w8a8
 row quant tag "practice" "" --model_path $M --save_path "$tmp/q" --dry-run --quant_type w8a8 --tag Ascend
+row quant read "56 linears" twice $q --read once
 row quant device "56 linears" gpu $q --device cpu
 row quant trust_remote_code "56 linears" maybe $q --trust_remote_code True
 row quant yes "56 linears" - --model_path $M --save_path "$tmp/yes" --quant_type w8a8 --yes --max-samples 1 --seq-len 8
