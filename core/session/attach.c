@@ -74,7 +74,8 @@ static Status refuse(const SessionInfo *i, const char *dir, Error *err)
         error_set(err, ST_USAGE, "session %s is open in process %ld, which can't be attached to: it has no socket there; an older "
                                  "slimscope, or a disk that has none?", name, lock_holder(dir));
     else if (wire_exists(dir))
-        error_set(err, ST_USAGE, "the process that had session %s open has died: %s; 'slimscope resume %s' goes on with it", name,
+        error_set(err, ST_USAGE, "the process that had session %s open has died, or runs on another machine: %s; 'slimscope resume %s' goes "
+                                 "on with it", name,
                   str_text(&what), name);
     else
         error_set(err, ST_USAGE, "no process has session %s open: %s; 'slimscope resume %s' opens it", name, str_text(&what), name);

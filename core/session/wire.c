@@ -188,7 +188,7 @@ static Status connect_to(int fd, const struct sockaddr_un *to, const char *dir, 
         return ST_OK;
     switch (errno) {
     case ENOENT:
-    case ECONNREFUSED: return error_set(err, ST_USAGE, "no process serves the session in '%s'", dir);
+    case ECONNREFUSED: return error_set(err, ST_USAGE, "no process on this machine serves the session in '%s': is it another's?", dir);
     case EACCES:
     case EPERM: return error_set(err, ST_USAGE, "the session in '%s' is another user's: only that user can attach to it", dir);
     case EAGAIN: return error_set(err, ST_IO, "the process that has the session in '%s' open does not answer: it may be stopped", dir);
