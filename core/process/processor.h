@@ -115,7 +115,7 @@ static inline int64_t pass_rows(const PassSize *s)
 }
 
 typedef struct Processor {
-    bool divides;   /* what it finds is the same when ranks divide the texts (FormsOptions.dist) */
+    bool divides;   /* what it finds is the same when ranks divide the texts (FormsOptions.dist, unit_gather) */
     unsigned needs; /* PROCESSOR_*: what its kind may need, whatever its settings */
     unsigned (*more)(const void *self); /* and what these settings add to it; NULL: nothing */
     Status (*start)(void **self, const ProcessorCtx *ctx, Error *err);

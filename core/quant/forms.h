@@ -60,9 +60,9 @@ typedef struct FormsOptions {
     void *ctx;
     Pool *pool;
     const Cancel *cancel;  /* may be NULL */
-    /* Ranks that divide the samples, each with some of every pass; what calibration finds is of all of them. NULL: one. Not
-     * of linears that a rank's samples may not reach (experts), but in a pass of FORM_WATCH without Hessians.
-     * layer_forms_gather follows each such pass. */
+    /* Ranks that divide the samples, each with some of every pass; what calibration finds is of all of them. NULL: one. Of
+     * linears that a rank's samples may not reach (experts) only in passes with Variant.route, or of FORM_WATCH without
+     * Hessians; layer_forms_gather follows each of the latter. */
     struct Dist *dist;
     /* [model.nlinears] Where no pass comes behind the calibration: weights that are going to be taken; methods with a Hessian
      * make no others. NULL: all. */
