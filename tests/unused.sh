@@ -10,7 +10,6 @@ sed -n "s/.*unused section '\.text\.\([A-Za-z0-9_]*\)'.*/\1/p" "$out" | sort -u 
 sed '/^$/d; s/ .*//' >"$out.allowed" <<'LIST'
 adapt_deviation         how far from a rotation what was found is, for tests
 adapt_round             the rounding that a rotation is searched for, for tests
-checkpoint_bytes_read   tests count by it how often a weight is read
 decoder_length          tests hold what a decoder kept against it
 layer_forward_part      the forward of a part of a unit, for layer jobs that replay
 overlay_derive          the same
