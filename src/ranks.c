@@ -142,6 +142,7 @@ static const char first_resumes_line[] = "slimscope: rank 0 was killed: the job 
 void ranks_keep_tries(void)
 {
     end_line = again_line;
+    first_line = "slimscope: rank 0 was killed: the job ends; the same plan and folder go on from here\n";
 }
 
 /* What a rank says when mpirun ends it, which has lost another one: rank 0, or where that is gone the next on its machine. */
