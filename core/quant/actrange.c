@@ -55,7 +55,7 @@ Status act_ranges(const float *x, const Stream *shape, int64_t width, Pool *pool
             st = error_set(err, ST_DATA,
                            "its input holds NaN or Inf (sample %d, rows %lld to %lld): 'slimscope check' tells whether "
                            "the model does; else keep the layers before it in float",
-                           t->sample, (long long)at, (long long)(at + t->rows - 1));
+                           shape->first + t->sample, (long long)at, (long long)(at + t->rows - 1));
         mn[t->sample] = t->mn < mn[t->sample] ? t->mn : mn[t->sample];
         mx[t->sample] = t->mx > mx[t->sample] ? t->mx : mx[t->sample];
     }

@@ -269,6 +269,7 @@ Status runner_embed(Runner *r, const TokenSet *t, Stream *out, Error *err)
                          "fewer texts (--max-samples, --seq-len)",
                          (long long)t->start[t->samples], (double)bytes / 1e6, (double)r->opt.mem_limit / 1e6);
     RETURN_IF_ERROR(stream_init(out, t->samples, t->start, r->m->cfg.stream_width, err));
+    out->first = t->first;
     Status st = embed_ids(r, &r->ops, r->m->entry.table, t->ids, out->rows, out->width, out->data, err);
     if (st == ST_OK)
         st = stream_set_ids(out, t->ids, err);

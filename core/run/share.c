@@ -85,6 +85,7 @@ Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err)
         s->first = cut[rank];
         s->mine.samples = cut[rank + 1] - cut[rank];
         s->mine.ids = whole->ids + whole->start[s->first];
+        s->mine.first = whole->first + s->first;
         s->mine.item = whole->item ? whole->item + s->first : NULL;
         s->mine.start = mem_array((size_t)s->mine.samples + 1, sizeof *s->mine.start);
         for (int i = 0; s->mine.start && i <= s->mine.samples; i++)

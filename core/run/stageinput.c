@@ -151,7 +151,8 @@ static Status show_input(Stage *st, Error *err)
     int64_t in = st->lin[0]->lin->in, *start = chunk_starts(st);
     if (!start)
         return error_nomem(err, "a layer's inputs");
-    const Stream shape = {.samples = ps->in->samples, .rows = rows_of(st), .width = in, .start = start};
+    const Stream shape = {.samples = ps->in->samples, .rows = rows_of(st), .width = in, .start = start,
+                          .first = ps->in->first};
     Status s = ST_OK;
     for (int i = 0; s == ST_OK && i < st->n; i++) {
         const LinearForm *f = st->lin[i]->form;

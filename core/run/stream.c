@@ -24,6 +24,7 @@ Status stream_init(Stream *s, int samples, const int64_t *start, int64_t width, 
 Status stream_like(Stream *out, const Stream *in, Error *err)
 {
     RETURN_IF_ERROR(stream_init(out, in->samples, in->start, in->width, err));
+    out->first = in->first;
     Status st = in->ids ? stream_set_ids(out, in->ids, err) : ST_OK;
     if (st != ST_OK)
         stream_fini(out);
@@ -35,6 +36,7 @@ Status stream_copy(Stream *dst, const Stream *src, Error *err)
     RETURN_IF_ERROR(stream_init(dst, src->samples, src->start, src->width, err));
     memcpy(dst->data, src->data, (size_t)(src->rows * src->width) * sizeof *src->data);
     dst->copy = src->copy;
+    dst->first = src->first;
     Status st = src->ids ? stream_set_ids(dst, src->ids, err) : ST_OK;
     if (st == ST_OK && src->select)
         st = stream_reserve_select(dst, src->select_words * 32, err);
@@ -87,6 +89,7 @@ Status stream_slice(Stream *out, const Stream *in, int s0, int n, Error *err)
     Status st = stream_init(out, n, start, in->width, err);
     free(start);
     RETURN_IF_ERROR(st);
+    out->first = in->first + s0;
     memcpy(out->data, in->data + row * in->width, (size_t)(out->rows * out->width) * sizeof *out->data);
     if (in->ids)
         st = stream_set_ids(out, in->ids + row, err);

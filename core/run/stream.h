@@ -24,6 +24,7 @@ typedef struct Stream {
                      * does not depend on the others, because no tile of rows belongs to two of them */
     struct Past *past; /* what was kept of the rows before these (run/past.h), borrowed; NULL: every sample begins a text */
     const int *text;   /* [samples] with past: whose rows they are; each text once */
+    int first;         /* samples before these in the set that they are a part of: for what is told of one */
 } Stream;
 
 /* Allocates data (64-byte aligned, not zeroed) and copies starts; no ids. Caller frees with stream_fini. */

@@ -160,7 +160,7 @@ static Status chunk_end(const SweepRun *w, const RowPlan *plan, int s0, int *s1,
 static Status run_texts(SweepRun *w, int s0, int s1, Error *err)
 {
     const TokenSet *t = w->s->tokens;
-    TokenSet part = {.samples = s1 - s0, .ids = t->ids + t->start[s0]};
+    TokenSet part = {.samples = s1 - s0, .ids = t->ids + t->start[s0], .first = t->first + s0};
     part.start = mem_array((size_t)part.samples + 1, sizeof *part.start);
     if (!part.start)
         return error_nomem(err, "a chunk of texts");

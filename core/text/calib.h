@@ -59,6 +59,7 @@ typedef struct TokenSet {
     int *item;             /* [samples] which item of the file */
     int dropped_empty;     /* texts without a token, none of those that are out */
     int truncated;         /* texts cut to seq_len */
+    int first;             /* samples before these in the set that they are a part of: for what is told of one */
 } TokenSet;
 
 /* max_samples, seq_len: 0 = no limit. tok may be NULL when every item has ids. add_special as the peer: true.

@@ -345,6 +345,11 @@ static void nan_is_an_error_with_its_place(void **state)
     assert_int_equal(feed(&t, x, SAMPLES, starts, y, &e), ST_DATA);
     assert_non_null(strstr(e.text, "'l': "));
     assert_non_null(strstr(e.text, "sample 3, rows 0 to 7"));
+    /* the last sample alone, as a rank has it: told by its place among all */
+    int64_t alone[] = {0, 8};
+    const Stream shape = {.samples = 1, .rows = 8, .width = IN, .start = alone, .first = 3};
+    assert_int_equal(t.f.table[0]->prepare(t.f.table[0]->self, x + 18 * IN, &shape, IN, t.pool, &e), ST_DATA);
+    assert_non_null(strstr(e.text, "sample 3, rows 0 to 7"));
     close_linear(&t);
 }
 

@@ -346,7 +346,8 @@ static Status project_groups(CompressedRun *r, const ChunkBuffers *buf, Error *e
     FeedPiece after;
     for (int s = 0; s <= ps->in->samples; s++)
         r->start[s] = ps->in->start[s] * groups;
-    Stream shape = {.samples = ps->in->samples, .rows = ps->in->rows * groups, .width = l->lin->in, .start = r->start};
+    Stream shape = {.samples = ps->in->samples, .rows = ps->in->rows * groups, .width = l->lin->in, .start = r->start,
+                    .first = ps->in->first};
     Stage st = {.ps = ps, .n = 1, .lin = {l}, .x = r->q, .shape = &shape, .y = {r->o}, .ldy = {ld},
                 .act_scratch = buf->act, .packs = true};
     block_piece(ps, r->b, &(int){COMP_O}, 1, false, &after);

@@ -252,7 +252,7 @@ static void expert_shape(const MoeRun *m, int e, int64_t *start, Stream *shape)
     const Stream *in = m->ps->in;
     int64_t i = m->first[e];
     *shape = (Stream){.samples = in->samples, .rows = m->first[e + 1] - i, .width = in->width, .start = start,
-                      .copy = in->copy};
+                      .copy = in->copy, .first = in->first};
     start[0] = 0;
     for (int s = 0; s < in->samples; s++) {
         while (i < m->first[e + 1] && m->entry[i].row < in->start[s + 1])
