@@ -78,6 +78,7 @@ typedef struct Follow {
     Attach *attach;
     bool json, once, cancel;
     bool works;            /* a job runs, as far as was told */
+    bool seen;             /* a job was told of */
     int job;               /* told last */
     int64_t told_ns;       /* when */
 } Follow;
@@ -146,12 +147,14 @@ static bool take_line(Follow *f, const WireLine *l, const char *text, size_t n, 
         *st = error_set(err, ST_IO, "standard output: %s", output_fault());
     if (*st != ST_OK)
         return true;
+    f->seen |= l->kind == WIRE_JOB || l->kind == WIRE_END;
     f->works = l->kind == WIRE_JOB || (f->works && l->kind != WIRE_IDLE && l->kind != WIRE_BYE);
     if (l->kind == WIRE_REFUSED)
         *st = error_set(err, ST_USAGE, "%s", l->text);
     if (l->kind == WIRE_IDLE && l->status != ST_OK && !(f->cancel && l->status == ST_CANCELLED))
         *st = error_set(err, l->status, "%s", l->text);
-    return l->kind == WIRE_REFUSED || l->kind == WIRE_IDLE || (f->once && l->kind == WIRE_JOB);
+    const bool asked = f->cancel && !f->seen; /* nothing runs, but what it says to that is yet to come */
+    return l->kind == WIRE_REFUSED || (l->kind == WIRE_IDLE && !asked) || (f->once && l->kind == WIRE_JOB);
 }
 
 /* The other process has closed the connection before its jobs ended. */

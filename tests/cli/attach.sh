@@ -1,8 +1,9 @@
 #!/bin/sh
 # A job that one process runs is looked at, and stopped, by another: lines of text and JSON, the screen, the ends there are.
 . tests/tap.sh
+export SLIMSCOPE_KERNELS=generic # for longer than anybody looks
 i=0
-while [ $i -lt 40 ]; do cat tests/golden/analysis/_models/calib5.jsonl; i=$((i + 1)); done >"$tmp/big.jsonl" # for longer than anybody looks
+while [ $i -lt 40 ]; do cat tests/golden/analysis/_models/calib5.jsonl; i=$((i + 1)); done >"$tmp/big.jsonl"
 # run NAME: a job that goes on until it is stopped, begun; its pid in $job
 run() {
     "$SLIMSCOPE" analyze --model_path lab_models/demo --calib_dataset "$tmp/big.jsonl" --metrics alone_exact --threads 1 --session "$1" >"$tmp/out.$1" 2>"$tmp/err.$1" &

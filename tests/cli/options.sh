@@ -431,6 +431,7 @@ row analyze session "kept as session kept" "" --model_path $M $c --session kept
 row measure session "kept as session kept2" "" --model_path $M $c --session kept2
 row tune session "kept as session kept3" "" --model_path $M $c --session kept3
 row quant session "kept as session kept4" "" $q --session kept4
+row report session "kept as session kept5" "" --session kept5 $c
 # a workbench on a terminal of its own, whose one job has ended
 printf 'analyze std\n' >"$tmp/idle.slim"
 python3 - "$SLIMSCOPE" $M --session opt --ui --script "$tmp/idle.slim" --max-samples 1 --seq-len 8 >/dev/null 2>&1 <<'PY' &

@@ -24,7 +24,7 @@ def looks(p):
     tap.ok(p.see(re.compile(r"#1 +run +alone_exact")), "the jobs of the other process are there")
     p.keys("1")
     p.see("[1 Rank]")
-    p.keys("s")
+    p.keys("j")
     p.resize(1, 1)
     p.resize(30, 100)
     tap.ok(p.see(re.compile(r"attached to %s, pid \d+ on .*: analyze alone_exact" % name)), "the line of messages says whose job it is, behind 1x1, too")
