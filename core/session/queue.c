@@ -535,12 +535,22 @@ bool queue_analyzes(const Queue *q)
     return false;
 }
 
+/* The plan as it was asked for: while it runs, ranks divide what the job thread's selects. */
+static PassPlan asked_plan(const Job *j)
+{
+    const PassPlan *p = &j->plan;
+    return (PassPlan){.m = p->m, .pass = p->pass, .metrics = p->metrics, .needs = p->needs, .selected = j->selected, .first = p->first};
+}
+
 bool queue_will_score(const Session *s, const Metric *m, int64_t unit)
 {
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
         const JobRow *r = q->jobs[i];
-        if (r->view.kind == JOB_ANALYZE && job_is_open(r) && r->job && !r->job->aside && pass_plan_covers(&r->job->plan, m, unit))
+        if (r->view.kind != JOB_ANALYZE || !job_is_open(r) || !r->job || r->job->aside)
+            continue;
+        const PassPlan asked = asked_plan(r->job);
+        if (pass_plan_covers(&asked, m, unit))
             return true;
     }
     return false;
