@@ -377,6 +377,7 @@ Status ranks_end(App *a, Status st, Error *err)
         tell("slimscope: %s\n", all.text);
     const bool leads = dist_leads(a->dist);
     over = 1;
+    first = 0; /* which may leave before this rank, and mpirun then ends the rest */
     dist_free(a->dist);
     a->dist = NULL;
     return leads ? ended : ST_OK; /* whose exit code mpirun gives */
