@@ -61,9 +61,10 @@ if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then # behind this layer, as the one journal
 fi
 wait $pid
 END
+export SLIMSCOPE_KERNELS=generic # so slow that a layer is there to be stopped in
 KILL_IN=$tmp/k
 export KILL_IN KILL_AT
-q="quant --model_path $demo --config_path $static $many"
+q="quant --model_path $demo --config_path $static --max-samples 5 --seq-len 48"
 $SLIMSCOPE $q --save_path "$tmp/whole" >/dev/null 2>&1
 killed() { # RANKS LAYER OPTIONS...: a run of so many of which one is killed then
     n=$1 KILL_AT=$2; shift 2
