@@ -13,7 +13,7 @@
 static Status need_session(const App *a, Error *err)
 {
     if (!a->session || !session_id(a->session)[0])
-        return error_set(err, ST_USAGE, "no session is on disk here: 'slimscope MODEL' begins one, 'slimscope resume' opens one");
+        return error_set(err, ST_USAGE, "no session that is on disk is open here: 'slimscope resume --list' shows them, 'slimscope MODEL' begins one");
     return ST_OK;
 }
 

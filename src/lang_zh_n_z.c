@@ -520,6 +520,7 @@ const LangText lang_zh_n_z[] = {
     {"words, type=BF16 size>1M float quantized copied !word", "词、type=BF16 size>1M float quantized copied !word"},
     {"worse", "更差"},
     {"worst #%lld: %s", "最差 #%lld：%s"},
+    {"worst by %s: %s; %s done in %s", "按 %s 最差：%s；%s 完成，用时 %s"},
     {"worst by %s: %s; %s done in %s; m on Rank (1) shows other metrics", "按 %s 最差：%s；%s 完成，用时 %s；在排名（1）按 m 换指标"},
     {"worst by %s: %s; %s done in %s; m shows other metrics", "按 %s 最差：%s；%s 完成，用时 %s；m 换指标"},
     {"worst pair %s: %.3g alone, %.3g together, %+.1f%%", "最差的一对 %s：单独 %.3g，一起 %.3g，%+.1f%%"},

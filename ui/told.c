@@ -64,11 +64,15 @@ bool told_worst(Ui *ui, char *name, size_t size)
     return worst >= 0;
 }
 
+enum { WIDE = 100 }; /* columns from which there is room for what keys do, too */
+
 /* Another metric than the one that is shown: of that the worst layer stays to be read. */
 static void tell_other(Ui *ui, const JobView *j, const char *took, int64_t worst)
 {
     const bool rank = ui->view == &view_rank;
-    if (worst >= 0)
+    if (worst >= 0 && ui->cols < WIDE)
+        ui_say(ui, SL_OK, "worst by %s: %s; %s done in %s", session_metric(ui_session(ui))->name, short_name(ui, worst), j->title, took);
+    else if (worst >= 0)
         ui_say(ui, SL_OK,
                rank ? "worst by %s: %s; %s done in %s; m shows other metrics" : "worst by %s: %s; %s done in %s; m on Rank (1) shows other metrics",
                session_metric(ui_session(ui))->name, short_name(ui, worst), j->title, took);
@@ -80,7 +84,6 @@ static void tell_other(Ui *ui, const JobView *j, const char *took, int64_t worst
 /* An analysis that is whole: which layer is the worst, and what to do about it. */
 static void tell_analyzed(Ui *ui, const JobView *j, const char *took)
 {
-    enum { WIDE = 100 };
     const int64_t worst = worst_shown(ui);
     const int title = (int)strcspn(j->title, "+");
     if (worst < 0 || !is_shown(ui, j->title)) {
