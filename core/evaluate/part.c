@@ -29,13 +29,7 @@ Status task_part(TaskPart *p, Dist *d, const TokenSet *whole, int64_t more, Erro
     Status st = cut ? cuts(whole, more, d, cut, err) : error_nomem(err, "a share of the questions");
     if (st == ST_OK) {
         p->first = cut[rank];
-        p->mine = *whole;
-        p->mine.samples = cut[rank + 1] - p->first;
-        p->mine.ids = whole->ids + whole->start[p->first];
-        p->mine.start = mem_array((size_t)p->mine.samples + 1, sizeof *p->mine.start);
-        for (int i = 0; p->mine.start && i <= p->mine.samples; i++)
-            p->mine.start[i] = whole->start[p->first + i] - whole->start[p->first];
-        st = p->mine.start ? ST_OK : error_nomem(err, "a share of the questions");
+        st = tokens_part(&p->mine, whole, cut[rank], cut[rank + 1] - cut[rank], err);
     }
     free(cut);
     return st;

@@ -212,18 +212,6 @@ Status subject_generate(Subject *s, const TokenSet *prompts, const GreedyOptions
 
 /* ---- likelihood ---- */
 
-/* Texts [a, b) of a set, by where they begin in it. */
-static Status texts_of(const TokenSet *t, int a, int b, TokenSet *out, Error *err)
-{
-    *out = (TokenSet){.name = t->name, .samples = b - a, .ids = t->ids + t->start[a]};
-    out->start = mem_array((size_t)(b - a) + 1, sizeof *out->start);
-    if (!out->start)
-        return error_nomem(err, "the texts");
-    for (int i = a; i <= b; i++)
-        out->start[i - a] = t->start[i] - t->start[a];
-    return ST_OK;
-}
-
 /* The rows that predict tokens from[i] and on, one text behind the other, and what they predict. */
 static Status predicting_rows(const Stream *h, const TokenSet *t, const int64_t *from, Stream *out, int32_t **next, Error *err)
 {
@@ -288,7 +276,7 @@ Status subject_likelihood(Subject *s, const TokenSet *t, const int64_t *from, do
             ;
         TokenSet part;
         tell(s, "asking", a, t->samples);
-        RETURN_IF_ERROR(texts_of(t, a, b, &part, err));
+        RETURN_IF_ERROR(tokens_part(&part, t, a, b - a, err));
         Status st = pass_over(s, &part, from + a, sum + a, err);
         free(part.start);
         RETURN_IF_ERROR(st);

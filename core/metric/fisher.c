@@ -557,7 +557,7 @@ static uint64_t bytes(const PassPlan *p, int threads)
     const Model *m = p->m;
     int64_t rows = own_tokens(p);
     const PassProbe at = probe(p);
-    const uint64_t sums = (uint64_t)watch_most_linears(m) * (uint64_t)p->nlevels * (uint64_t)at.samples * sizeof(TextSums);
+    const uint64_t sums = (uint64_t)model_most_linears(m) * (uint64_t)p->nlevels * (uint64_t)at.samples * sizeof(TextSums);
     uint64_t kept = (uint64_t)div_up(m->cfg.layers, kept_step(m, rows, m->cfg.layers, 0)) * stream_bytes(m, rows);
     return leveled_bytes(p, threads) + kept + sums + stream_bytes(m, rows) + (uint64_t)probe_tokens(p) * 16 +
            max_u64(errordots_bytes(m, rows, p->nlevels, threads), exit_gradient_bytes(m, rows, threads));

@@ -355,7 +355,7 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
 
 static Status begin(const PassPlan *p, const Metric *m, TapKind kind, void **self, Error *err)
 {
-    int64_t most = watch_most_linears(p->m);
+    int64_t most = model_most_linears(p->m);
     Outliers *o = mem_zarray(1, sizeof *o);
     if (!o || !(o->tap = mem_zarray((size_t)most, sizeof *o->tap))) {
         free(o);
@@ -397,7 +397,7 @@ enum { TAPS_OPEN = 8 };
 
 static uint64_t bytes(const PassPlan *p, int threads)
 {
-    uint64_t widest = 0, most = (uint64_t)watch_most_linears(p->m);
+    uint64_t widest = 0, most = (uint64_t)model_most_linears(p->m);
     for (int64_t i = 0; i < p->m->nlinears; i++)
         widest = max_u64(widest, (uint64_t)max_i64(p->m->linears[i].in, p->m->linears[i].out));
     uint64_t longest = (uint64_t)longest_of(p->tokens->start, p->tokens->samples), t = (uint64_t)(threads < 1 ? 1 : threads);

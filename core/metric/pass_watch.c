@@ -95,14 +95,6 @@ UnitScore watch_tap_score(const TapScore *t)
     return s;
 }
 
-int64_t watch_most_linears(const Model *m)
-{
-    int64_t most = 0;
-    for (int i = 0; i < model_depth(m); i++)
-        most = max_i64(most, m->units[i].count);
-    return most;
-}
-
 bool watch_wants_tap(const PassPlan *p, TapKind kind, Tap tap)
 {
     if (tap.kind != kind || tap.linear < 0 || tap.layer < 0)

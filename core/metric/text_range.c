@@ -282,7 +282,7 @@ static Status layer(void *self, int unit, const Stream *h, Pool *pool, WatchOut 
 static Status begin(const PassPlan *p, void **self, Error *err)
 {
     TextRange *o = mem_zarray(1, sizeof *o);
-    if (!o || !(o->tap = mem_zarray((size_t)watch_most_linears(p->m), sizeof *o->tap))) {
+    if (!o || !(o->tap = mem_zarray((size_t)model_most_linears(p->m), sizeof *o->tap))) {
         free(o);
         return error_nomem(err, "the ranges of texts");
     }
@@ -297,7 +297,7 @@ static void end(void *self)
     TextRange *o = self;
     if (!o)
         return;
-    for (int64_t i = 0; i < watch_most_linears(o->p->m); i++)
+    for (int64_t i = 0; i < model_most_linears(o->p->m); i++)
         tap_fini(&o->tap[i]);
     pthread_mutex_destroy(&o->lock);
     free(o->tap);
@@ -310,7 +310,7 @@ enum { TAPS_OPEN = 8 };
 static uint64_t bytes(const PassPlan *p, int threads)
 {
     (void)threads;
-    const uint64_t most = (uint64_t)watch_most_linears(p->m);
+    const uint64_t most = (uint64_t)model_most_linears(p->m);
     uint64_t open = p->ranks ? most : TAPS_OPEN; /* the taps of a layer are kept until they are gathered */
     return most * sizeof(RangeTap) + open * (uint64_t)pass_texts(p)->samples * 2 * sizeof(float);
 }

@@ -40,8 +40,6 @@ typedef struct TapScore {
 } TapScore;
 /* That score; of one that no token reached why it has none, absent. */
 UnitScore watch_tap_score(const TapScore *t);
-/* Most linears of a layer. */
-int64_t watch_most_linears(const Model *m);
 /* Whether one of the linears that the pass is to score sees (kind TAP_LINEAR_IN) or makes (TAP_LINEAR_OUT) what is tapped. */
 bool watch_wants_tap(const PassPlan *p, TapKind kind, Tap tap);
 

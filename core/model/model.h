@@ -350,6 +350,14 @@ static inline int model_depth(const Model *m)
 {
     return m->nunits;
 }
+/* Most linears of a unit. */
+static inline int64_t model_most_linears(const Model *m)
+{
+    int64_t most = 0;
+    for (int i = 0; i < m->nunits; i++)
+        most = m->units[i].count > most ? m->units[i].count : most;
+    return most;
+}
 /* What the names of its units' tensors begin with: "model.layers.". */
 static inline const char *model_layers_prefix(const Model *m)
 {

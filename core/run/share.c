@@ -78,19 +78,11 @@ Status share_init(Share *s, Dist *d, const TokenSet *whole, Error *err)
 {
     const int size = dist_size(d), rank = dist_rank(d);
     int *cut = mem_array((size_t)size + 1, sizeof *cut);
-    *s = (Share){.dist = d, .whole = whole, .mine = *whole};
-    s->mine.start = NULL;
+    *s = (Share){.dist = d, .whole = whole};
     Status st = cut ? share_cuts(whole, dist_speeds(d), size, cut, err) : error_nomem(err, "a share of the texts");
     if (st == ST_OK) {
         s->first = cut[rank];
-        s->mine.samples = cut[rank + 1] - cut[rank];
-        s->mine.ids = whole->ids + whole->start[s->first];
-        s->mine.first = whole->first + s->first;
-        s->mine.item = whole->item ? whole->item + s->first : NULL;
-        s->mine.start = mem_array((size_t)s->mine.samples + 1, sizeof *s->mine.start);
-        for (int i = 0; s->mine.start && i <= s->mine.samples; i++)
-            s->mine.start[i] = whole->start[s->first + i] - whole->start[s->first];
-        st = s->mine.start ? ST_OK : error_nomem(err, "a share of the texts");
+        st = tokens_part(&s->mine, whole, cut[rank], cut[rank + 1] - cut[rank], err);
     }
     free(cut);
     return st;

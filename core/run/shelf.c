@@ -60,19 +60,11 @@ static uint64_t list_books(const Model *m, const Unit *u, Book *book, int64_t *n
     return bytes;
 }
 
-static int64_t most_linears(const Model *m)
-{
-    int64_t most = 0;
-    for (int i = 0; i < m->nunits; i++)
-        most = max_i64(most, m->units[i].count);
-    return most;
-}
-
 uint64_t shelf_bytes(const Model *m)
 {
     uint64_t most = 0;
     int64_t n;
-    Book *book = mem_array((size_t)(2 * most_linears(m)) + 1, sizeof *book);
+    Book *book = mem_array((size_t)(2 * model_most_linears(m)) + 1, sizeof *book);
     for (int i = 0; book && i < m->nunits; i++)
         most = max_u64(most, list_books(m, &m->units[i], book, &n));
     free(book);
@@ -89,7 +81,7 @@ Status shelf_new(Shelf **out, const Model *m, Dist *dist, Error *err)
     pthread_mutex_init(&s->lock, NULL);
     s->data = mem_aligned((size_t)s->cap + 1, 1);
     s->cut = mem_array((size_t)dist_size(dist) + 1, sizeof *s->cut);
-    s->book = mem_array((size_t)(2 * most_linears(m)) + 1, sizeof *s->book);
+    s->book = mem_array((size_t)(2 * model_most_linears(m)) + 1, sizeof *s->book);
     if (s->data && s->cut && s->book)
         return ST_OK;
     shelf_free(s);

@@ -160,12 +160,8 @@ static Status chunk_end(const SweepRun *w, const RowPlan *plan, int s0, int *s1,
 static Status run_texts(SweepRun *w, int s0, int s1, Error *err)
 {
     const TokenSet *t = w->s->tokens;
-    TokenSet part = {.samples = s1 - s0, .ids = t->ids + t->start[s0], .first = t->first + s0};
-    part.start = mem_array((size_t)part.samples + 1, sizeof *part.start);
-    if (!part.start)
-        return error_nomem(err, "a chunk of texts");
-    for (int i = 0; i <= part.samples; i++)
-        part.start[i] = t->start[s0 + i] - t->start[s0];
+    TokenSet part;
+    RETURN_IF_ERROR(tokens_part(&part, t, s0, s1 - s0, err));
     w->s0 = s0;
     Status st = run_chunk(w, &part, err);
     free(part.start);

@@ -101,19 +101,23 @@ static Status open_temp(Store *s, const char *name, Error *err)
     return file_error(err, "open", s->temp, errno);
 }
 
-Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err)
+Status store_begin(Store *s, const char *dir, const char *type, char name[128], Error *err)
 {
     *s = STORE_CLOSED;
-    /* the permissions that people's umask gives: whoever runs the model reads it */
-    RETURN_IF_ERROR(dir_make_mode(dir, 0777, &s->made_dir, err));
-    RETURN_IF_ERROR(check_target(dir, model, err));
-    char name[128];
-    store_temp_name(type, name, sizeof name);
+    store_temp_name(type, name, 128);
     s->dir = strdup(dir);
     s->type = strdup(type);
     s->temp = path_join(dir, name);
-    if (!s->dir || !s->type || !s->temp)
-        return error_nomem(err, "a path");
+    return s->dir && s->type && s->temp ? ST_OK : error_nomem(err, "a path");
+}
+
+Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err)
+{
+    char name[128];
+    RETURN_IF_ERROR(store_begin(s, dir, type, name, err));
+    /* the permissions that people's umask gives: whoever runs the model reads it */
+    RETURN_IF_ERROR(dir_make_mode(dir, 0777, &s->made_dir, err));
+    RETURN_IF_ERROR(check_target(dir, model, err));
     s->at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (s->at < 0)
         return file_error(err, "open", dir, errno);

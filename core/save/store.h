@@ -35,6 +35,8 @@ typedef struct Store {
 
 /* Name of the folder in the target in which a saver of this type keeps what isn't whole yet. */
 void store_temp_name(const char *type, char *out, size_t size);
+/* A closed store that knows its names; `name`: that of the temporary folder. */
+Status store_begin(Store *s, const char *dir, const char *type, char name[128], Error *err);
 /* Checks and makes the target folder, takes the lock. `model` is the source's folder: writing into it is refused. */
 Status store_open(Store *s, const char *dir, const char *type, const char *model, Error *err);
 /* Room for every file, headers included. The disk is asked for all of it now. resume: they are there already. */

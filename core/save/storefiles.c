@@ -211,13 +211,7 @@ Status store_join(Store *s, const char *dir, const char *type, const SaveLayout 
 {
     enum { TRIES = 30, PAUSE_NS = 100000000 };
     char name[128];
-    *s = STORE_CLOSED;
-    store_temp_name(type, name, sizeof name);
-    s->dir = strdup(dir);
-    s->type = strdup(type);
-    s->temp = path_join(dir, name);
-    if (!s->dir || !s->type || !s->temp)
-        return error_nomem(err, "a path");
+    RETURN_IF_ERROR(store_begin(s, dir, type, name, err));
     for (int k = 0; !find_marked(s, name, mark, n); k++) {
         if (k == TRIES)
             return error_set(err, ST_IO, "does not see '%s' as rank 0 made it: it has to be on a file system that all ranks share",

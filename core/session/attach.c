@@ -221,9 +221,15 @@ Status attached_refuses(const Session *s, Error *err)
     return s->attach ? error_set(err, ST_USAGE, "attached to process %ld: read only", s->attach->hello.pid) : ST_OK;
 }
 
+/* Seconds that the job has run since it was told of. */
+static double passed(const Attach *a)
+{
+    return a->job.paused ? 0 : (double)(clock_ns() - a->job_ns) * 1e-9;
+}
+
 double attach_elapsed(const Attach *a)
 {
-    return a->job.elapsed + (a->job.paused ? 0 : (double)(clock_ns() - a->job_ns) * 1e-9);
+    return a->job.elapsed + passed(a);
 }
 
 bool session_attached(const Session *s, AttachView *v)
@@ -231,10 +237,10 @@ bool session_attached(const Session *s, AttachView *v)
     const Attach *a = s->attach;
     if (!a)
         return false;
-    const double passed = a->job.paused ? 0 : (double)(clock_ns() - a->job_ns) * 1e-9;
+    const double since = passed(a);
     *v = (AttachView){.hello = &a->hello, .job = a->job.kind == WIRE_JOB ? &a->job : NULL,
                       .ended = a->ended.kind == WIRE_END ? &a->ended : NULL, .elapsed = attach_elapsed(a),
-                      .eta = a->job.eta > passed ? a->job.eta - passed : a->job.eta < 0 ? -1 : 0,
+                      .eta = a->job.eta > since ? a->job.eta - since : a->job.eta < 0 ? -1 : 0,
                       .over = a->closed, .died = a->closed && !a->bye};
     return true;
 }

@@ -632,25 +632,23 @@ static Status divide_texts(Kit *k, const Job *j, const Pipeline *p, Error *err)
 static Status hand_out_effect(Job *j, Error *err)
 {
     Dist *d = j->opt.dist;
-    Pack mine = {0}, *all;
+    Pack p = {0};
     if (dist_leads(d)) {
         const int64_t n = j->blocks ? (int64_t)(sizeof *j->blocks + (size_t)j->blocks->n * sizeof *j->blocks->b) : 0;
-        pack_put(&mine, &j->effect, sizeof j->effect);
-        pack_i64(&mine, n);
-        pack_put(&mine, j->blocks, (size_t)n);
+        pack_put(&p, &j->effect, sizeof j->effect);
+        pack_i64(&p, n);
+        pack_put(&p, j->blocks, (size_t)n);
     }
-    Status st = dist_gather_all(d, &mine, &all, err);
-    pack_fini(&mine);
-    RETURN_IF_ERROR(st);
-    if (!dist_leads(d)) {
-        Unpack in = unpack_of(&all[0]);
+    Status st = dist_hand_out(d, &p, err);
+    if (st == ST_OK && !dist_leads(d)) {
+        Unpack in = unpack_of(&p);
         free(j->blocks);
         unpack_get(&in, &j->effect, sizeof j->effect);
         const int64_t n = unpack_i64(&in);
         j->blocks = n ? unpack_array(&in, n, 1) : NULL;
         st = in.bad ? error_nomem(err, "a measurement's blocks") : ST_OK;
     }
-    dist_packs_free(all, dist_size(d));
+    pack_fini(&p);
     return st;
 }
 

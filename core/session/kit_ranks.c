@@ -52,7 +52,7 @@ Status kit_lead(Kit *k, Job *j, Status (*run)(Kit *k, Job *j, Error *err), Error
 {
     if (dist_leads(j->opt.dist))
         RETURN_IF_ERROR(run(k, j, err));
-    return dist_same(j->opt.dist, "end of a job", "", 0, err);
+    return dist_meet(j->opt.dist, err);
 }
 
 Status kit_hand_out_result(Dist *d, EvalResult *r, Error *err)

@@ -105,13 +105,19 @@ static void say_hello(const Session *s, Client *c)
     say(c, &l);
 }
 
+/* It waits, and will start by itself. */
+static bool starts(const JobView *v)
+{
+    return v->state == JOB_WAITING && !v->paused && !v->earlier;
+}
+
 /* Whether a job runs, or will by itself. */
 static bool active(const Session *s)
 {
     const Queue *q = s->queue;
     for (size_t i = q->njobs; i-- > 0;) {
         const JobView *v = &q->jobs[i]->view;
-        if (v->state == JOB_RUNNING || (v->state == JOB_WAITING && !v->paused && !v->earlier))
+        if (v->state == JOB_RUNNING || starts(v))
             return true;
     }
     return false;
@@ -125,8 +131,7 @@ static bool look(Session *s, WireLine *l)
     *l = (WireLine){.kind = WIRE_JOB};
     for (int i = 0; i < (int)q->njobs; i++) {
         const JobView *j = &q->jobs[i]->view;
-        const bool starts = j->state == JOB_WAITING && !j->paused && !j->earlier;
-        if (j->state == JOB_RUNNING || (starts && at < 0))
+        if (j->state == JOB_RUNNING || (starts(j) && at < 0))
             at = i;
         if (j->state == JOB_WAITING && l->nwaits < WIRE_WAITS_MAX)
             l->waits[l->nwaits++] = j->id;

@@ -72,5 +72,7 @@ Status tokens_make(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int
 Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, int64_t ctx, int64_t max_tokens,
                       int64_t vocab, const TextLimits *limits, Error *err);
 void tokens_free(TokenSet *t);
+/* n samples of t from `first` on. *out borrows their ids; the caller frees out->start. */
+Status tokens_part(TokenSet *out, const TokenSet *t, int first, int n, Error *err);
 
 #endif

@@ -187,6 +187,21 @@ Status tokens_windows(TokenSet **out, const CalibFile *c, const Tokenizer *tok, 
     return end(&b, st, "no text in it has two tokens", out);
 }
 
+Status tokens_part(TokenSet *out, const TokenSet *t, int first, int n, Error *err)
+{
+    *out = *t;
+    out->samples = n;
+    out->ids = t->ids + t->start[first];
+    out->item = t->item ? t->item + first : NULL;
+    out->first = t->first + first;
+    out->start = mem_array((size_t)n + 1, sizeof *out->start);
+    if (!out->start)
+        return error_nomem(err, "a part of the texts");
+    for (int i = 0; i <= n; i++)
+        out->start[i] = t->start[first + i] - t->start[first];
+    return ST_OK;
+}
+
 void tokens_free(TokenSet *t)
 {
     if (!t)
