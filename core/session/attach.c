@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/inotify.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -20,7 +21,8 @@
 
 struct Attach {
     char id[40];
-    int fd, epoll;             /* epoll: of it and the session's queue; -1 where no session shows it */
+    int fd, epoll;             /* epoll: of it, the session's queue and `grows`; -1 where no session shows it */
+    int grows;                 /* says when the journal was written to; -1: this system can't tell */
     WireIn in;
     bool closed;               /* the other end */
     WireLine line, hello, job, ended;
@@ -184,7 +186,7 @@ Status attach_open(Attach **out, const char *state_dir, const char *id, Error *e
     char *dir = folder_path(state_dir, info.id);
     Status st = a && dir ? ST_OK : error_nomem(err, "the session's folder");
     if (a)
-        *a = (Attach){.fd = -1, .epoll = -1, .line = {.kind = WIRE_KINDS}, .hello = {.kind = WIRE_KINDS}, .job = {.kind = WIRE_KINDS},
+        *a = (Attach){.fd = -1, .epoll = -1, .grows = -1, .line = {.kind = WIRE_KINDS}, .hello = {.kind = WIRE_KINDS}, .job = {.kind = WIRE_KINDS},
                       .ended = {.kind = WIRE_KINDS}};
     if (st == ST_OK)
         st = info.served ? wire_open(dir, false, &a->fd, err) : refuse(&info, dir, err);
@@ -209,6 +211,8 @@ void attach_free(Attach *a)
     close_socket(a);
     if (a->epoll >= 0)
         close(a->epoll);
+    if (a->grows >= 0)
+        close(a->grows);
     journal_close(a->journal, NULL);
     free(a->in.b);
     free(a);
@@ -318,6 +322,9 @@ static unsigned follow(Session *s)
     Attach *a = s->attach;
     Error why = {0};
     bool grew = false;
+    char events[1024];
+    while (a->grows >= 0 && read(a->grows, events, sizeof events) > 0)
+        ; /* all of them ask for one look */
     if (!a->journal)
         return 0;
     s->restoring = true;
@@ -356,13 +363,16 @@ unsigned attached_pump(Session *s)
 Status attach_follow(Attach *a, Session *s, JournalReplay *replay, JournalEnd *end, Error *err)
 {
     char *path = path_join(s->dir, "journal");
+    a->grows = path ? inotify_init1(IN_CLOEXEC | IN_NONBLOCK) : -1;
+    if (a->grows >= 0) /* before the replay: nothing falls between; where it can't be had, the next line that is said makes up */
+        (void)inotify_add_watch(a->grows, path, IN_MODIFY);
     Status st = path ? journal_open(&a->journal, path, JOURNAL_READ, replay, s, end, err) : error_nomem(err, "a path");
     free(path);
     RETURN_IF_ERROR(st);
     a->replay = replay;
     a->epoll = epoll_create1(EPOLL_CLOEXEC);
-    const int fds[] = {a->fd, s->queue->pipe[0]};
-    for (int i = 0; i < 2 && a->epoll >= 0; i++) {
+    const int fds[] = {a->fd, s->queue->pipe[0], a->grows};
+    for (int i = 0; i < 3 && a->epoll >= 0; i++) {
         struct epoll_event e = {.events = EPOLLIN, .data.fd = fds[i]};
         if (fds[i] >= 0 && epoll_ctl(a->epoll, EPOLL_CTL_ADD, fds[i], &e) != 0)
             st = error_set(err, ST_IO, "cannot watch a socket: %s", strerror(errno));

@@ -24,8 +24,7 @@ Status attach_cancel(Attach *a, int job, int level, Error *err);
 
 /* A session that shows what the journal of the other process's holds, and grows with it: nothing in it can be changed or run,
  * but session_cancel and session_cancel_job stop jobs there. session_fd and session_pump work as for any other; rows come with
- * their records, which the disk may hold up longer than what is said of a job: pump now and then also where nothing is said.
- * Takes `a`, but not on an error. */
+ * their records, which the disk may hold up longer than what is said of a job. Takes `a`, but not on an error. */
 Status session_attach(Session **out, const SessionOptions *o, Attach *a, Error *err);
 /* What an attached session knows of the other process. */
 typedef struct AttachView {

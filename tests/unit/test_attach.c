@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <poll.h>
 #include <pthread.h>
 
 #include "io/file.h"
@@ -164,6 +165,14 @@ static void follow(Session *s, Session *shown)
     session_pump(shown);
 }
 
+/* Until there is something to pump. */
+static void wait_for(Session *shown)
+{
+    struct pollfd p = {.fd = session_fd(shown), .events = POLLIN};
+    assert_int_equal(poll(&p, 1, 60000), 1);
+    session_pump(shown);
+}
+
 static void the_table_grows(void **state)
 {
     (void)state;
@@ -180,7 +189,7 @@ static void the_table_grows(void **state)
     int times;
     const JobView *j;
     while (!(j = session_job_ended(shown, &times)) || session_busy(shown)) /* records follow what was said of them */
-        session_pump(shown);
+        wait_for(shown);
     assert_true(times == 1 && j->state == JOB_DONE);
     /* changed, run: not here */
     const char *const all[] = {"*"};
@@ -191,6 +200,8 @@ static void the_table_grows(void **state)
     assert_non_null(strstr(err.text, "read only"));
     ok(session_wait(s, &err));
     ok(session_edit(s, all, 1, 0, false, NULL, &err));
+    while (session_level_of(shown, 0) != session_level_of(s, 0)) /* of which nothing is said: the journal grew */
+        wait_for(shown);
     ok(session_close(s, &err)); /* says goodbye: all is on the disk */
     follow(NULL, shown);
     assert_true(session_attached(shown, &v) && !v.died);

@@ -430,6 +430,7 @@ static void old_sessions_make_room(void **state)
     ok(session_set_name(s, "mine", &err));
     assert_int_equal(session_set_name(s, "a b", &err), ST_USAGE);
     ok(session_set(s, "session-cap", "1K", &err));
+    ok(session_save(s, temp_path(small_root, "saved"), &err)); /* also waits for what is on its way to the disk */
     ok(session_list(small_root, &list, &n, &err));
     assert_int_equal(n, 2); /* the open one, and that with the edit */
     for (int i = 0; i < n; i++)
@@ -441,7 +442,6 @@ static void old_sessions_make_room(void **state)
     ok(session_close(s, &err));
     s = restore("mine"); /* by its name */
     assert_string_equal(session_id(s), now);
-    ok(session_save(s, temp_path(small_root, "saved"), &err));
     ok(session_close(s, &err));
     char other[40];
     ok(session_take_file(small_root, temp_path(small_root, "saved"), other, &err));
