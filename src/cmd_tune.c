@@ -186,6 +186,7 @@ static const Option tune_options[] = {
      "accepted for compatibility: code that comes with a model is never run", COMP_NONE},
     {"out", ARG_PATH, "FILE", "write the best set as a recipe (YAML) to FILE; one that is there is replaced", COMP_FILE},
     OPTIONS_EFFECT_RUN,
+    OPTION_READ,
     {0},
 };
 const Command command_tune = {

@@ -26,15 +26,21 @@ END
 until_kl() {
     to=$1; shift
     "$@" tune --model_path $tiny --calib_dataset "$tmp/ids.jsonl" --eval "$tmp/ids.jsonl" --until kl=5e-5 --format json --out "$to.yaml" \
-        --progress never >"$to" 2>"$tmp/err"
+        --progress never $how >"$to" 2>"$tmp/err"
     plain "$to" "$to.yaml" >"$to.all"
 }
+how=
 until_kl "$tmp/one" "$SLIMSCOPE"
 has "$tmp/one" '"met":true' "tune --until holds its goal"
-for n in 2 3; do
+# read_by: hundredths of a MiB of weights that the ranks read, together
+read_by() { sed -n 's/^rank.*read \([0-9.]*\) MiB of weights.*/\1/p' "$tmp/err" | awk '{ s += $1 } END { printf "%d", 100 * s }'; }
+for n in 3 2; do
+    [ $n = 3 ] || how='--read once'
     until_kl "$tmp/sets" ranks $n "$mpi"
     same "$tmp/one.all" "$tmp/sets.all" "$n ranks measure the same sets, to the same recipe"
+    [ $n = 2 ] || each=$(read_by)
 done
+[ "$(read_by)" -gt 0 ] && [ "$((2 * $(read_by)))" -lt "$each" ] && ok "--read once reads weights once" || not_ok "--read once: $(read_by) of $each"
 
 linear='{type: linear_quant, qconfig: {act: {scope: per_tensor, dtype: int8, symmetric: false, method: minmax}, weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}}'
 # evaluation KL
@@ -61,7 +67,7 @@ standing 0.03 block >"$tmp/blocks.yaml"
   printf '    metadata: {config_id: bf}\n    spec: {process: [{type: iter_smooth}, %s], dataset: %s}\n' "$linear" "$tmp/ids.jsonl"; evaluation 5e-5; } >"$tmp/fallback.yaml"
 options="--seq-len 600 --eval $tmp/ids.jsonl"
 # plan FOLDER PLAN MODEL COMMAND...
-plan() { to=$1 name=$2 m=$3; shift 3; "$@" tune --model_path $m --config "$tmp/$name.yaml" --save_path "$to" $options --progress never >"$tmp/out" 2>"$tmp/err"; }
+plan() { to=$1 name=$2 m=$3; shift 3; "$@" tune --model_path $m --config "$tmp/$name.yaml" --save_path "$to" $options $how --progress never >"$tmp/out" 2>"$tmp/err"; }
 # results FOLDER FILES...: what they hold
 results() { (cd "$1" && shift && for f in best_practice.yaml history/*.yaml history/*.json "$@"; do echo "== $f"; plain "$f"; done) | sed "s,$1,OUT,g"; }
 all="report.md report.json"
@@ -71,6 +77,7 @@ for p in standing fallback; do
     is 0 $? "$p, its tries measured, and asked by likelihood and by generation"
     results "$tmp/one.$p" $all >"$tmp/a"
     for n in 2 3; do
+        [ $n = 2 ] && how='--read once' || how=
         plan "$tmp/many" $p $tiny ranks $n "$mpi"
         is 0 $? "on $n ranks"
         results "$tmp/many" $all >"$tmp/b"

@@ -154,6 +154,7 @@ p="--save_path $tmp/tuned --config $tmp/plan.yaml"
 row tune config "MET" "" --save_path "$tmp/tuned" --config "$tmp/plan.yaml"
 row tune save_path "$tmp/tuned" "" --config "$tmp/plan.yaml" --save_path "$tmp/tuned"
 row tune timeout "MET" "3 fortnights" $p --timeout 1h30m
+row tune read "MET" twice $p --read once
 row tune device "MET" gpu $p --device cpu
 row tune trust_remote_code "MET" maybe $p --trust_remote_code False
 row tune until "held after 1 measurement" kl --until kl=8 $c
