@@ -7,6 +7,7 @@
 #include "base/pack.h"
 #include "process/pipeline.h"
 #include "process/roundunit.h"
+#include "process/unitranks.h"
 #include "run/schedule.h"
 #include "run/unit.h"
 
@@ -245,7 +246,7 @@ static Status train(AutoRoundQuant *q, UnitRun *u, const int16_t *level, QWeight
     Status st = float_output(q, u, &plain, &made, &want, err);
     const RoundTask t = {.runner = u->runner, .unit = u->unit, .set = q->set, .levels = q->levels, .level = level,
                          .others = others, .dtype = plain.dtype, .sdpa = plain.sdpa, .peer = q->peer,
-                         .T = unit_weight_dtype(u), .in = unit_input(u), .want = want, .step = told, .ctx = u};
+                         .T = unit_weight_dtype(u), .in = unit_input(u), .want = want, .ranks = unit_ranks(u), .step = told, .ctx = u};
     if (st == ST_OK)
         st = round_unit(&t, w, &result, err);
     stream_fini(&made);
@@ -257,8 +258,12 @@ static Status find_weights(AutoRoundQuant *q, UnitRun *u, const int16_t *level, 
 {
     bool got = false;
     RETURN_IF_ERROR(take_found(q, u, w, &got, err));
-    if (got)
+    uint64_t all = got; /* of several ranks: each sees the folder with its own eyes */
+    RETURN_IF_ERROR(dist_common(unit_dist(u), &all, err));
+    if (all)
         return ST_OK;
+    if (got)
+        drop_weights(w, u->n);
     RETURN_IF_ERROR(train(q, u, level, w, err));
     return keep_found(q, u, w, err);
 }
@@ -306,8 +311,7 @@ static uint64_t bytes(const void *self, const PassSize *size)
     for (int64_t i = 0; level && i < q->m->nlinears; i++)
         level[i] = is_own(q, i) ? q->at[i] : 0;
     for (int u = 0; level && u < model_depth(q->m); u++) {
-        uint64_t one = round_unit_bytes(q->m, u, level + q->m->units[u].first, q->levels, size->rows, size->longest,
-                                        size->samples, size->threads);
+        uint64_t one = round_unit_bytes(q->m, u, level + q->m->units[u].first, q->levels, size);
         most = one > most ? one : most;
     }
     free(level);
@@ -315,6 +319,7 @@ static uint64_t bytes(const void *self, const PassSize *size)
 }
 
 static const Processor run = {
+    .divides = true,
     .needs = PROCESSOR_FORWARD | PROCESSOR_TRAINS,
     .start = start,
     .end = end,

@@ -488,6 +488,7 @@ uint64_t pipeline_bytes(const Pipeline *p, const PassSize *own)
     if (p->whole) {
         all.all_samples = p->whole->samples;
         all.all_rows = p->whole->start[p->whole->samples];
+        all.all_longest = longest_of(p->whole->start, p->whole->samples);
     }
     const Model *m = p->m;
     int64_t dim = m->cfg.head_dim > m->cfg.v_dim ? m->cfg.head_dim : m->cfg.v_dim;

@@ -107,7 +107,7 @@ typedef struct PassSize {
     int samples, threads;
     int64_t rows, longest; /* of all texts, of the longest */
     int all_samples;       /* where ranks divide the texts: of all of them, of which samples and rows are this one's; else 0 */
-    int64_t all_rows;
+    int64_t all_rows, all_longest;
 } PassSize;
 static inline int64_t pass_rows(const PassSize *s)
 {

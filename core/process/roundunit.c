@@ -7,17 +7,16 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "math/gemm.h"
+#include "process/roundstep.h"
 #include "qir/round.h"
-#include "quant/autoround.h"
-#include "run/gradient.h"
 
 /* A step moves by REACH / iters at first, down to 0 at the end: half of it altogether. The peer's goes ten times as far, to and
  * fro over the whole range of what is added before rounding, and fits the texts at the cost of others. */
 #define REACH 0.5
 #define PEER_REACH 5.0
 
-/* Gradients of weights are gathered from CHUNK rows at a time, in tiles that belong to one task each, one chunk behind the
- * other: the order of every sum is fixed. */
+/* Gradients of weights are gathered from CHUNK rows of a text at a time, in tiles that belong to one task each, one chunk and
+ * text behind the other: the order of every sum is fixed. */
 enum { CHUNK = 512, FILL = 64, TILE_OUT = 128, TILE_IN = 512, LINE = 16, STEP_ELEMENTS = 1 << 16 };
 
 /* A linear that is trained. */
@@ -29,6 +28,8 @@ typedef struct RoundLinear {
     float *w;
     QWeight *best;
     LinearForm form;
+    int64_t row0, row1; /* rows that this rank moves */
+    int64_t *rows;      /* [ranks + 1] those of all ranks; NULL: there is one */
 } RoundLinear;
 
 typedef struct Trainer {
@@ -45,6 +46,10 @@ typedef struct Trainer {
     const GemmOps *gemm;
     unsigned char *scratch;   /* [threads][scratch_bytes] */
     size_t scratch_bytes;
+    /* of several ranks: what the backward pass of this one's texts told */
+    RoundRanks ranks;
+    RoundRows *told;          /* [n], NULL: one rank */
+    const RoundBatch *now;    /* the step's texts */
     /* which samples come next */
     TorchRandom random;
     int *order, at;           /* [samples] */
@@ -82,9 +87,9 @@ static void set_form(const Trainer *tr, RoundLinear *l)
 typedef struct OuterProduct {
     const Trainer *tr;
     RoundLinear *l;
-    const LinearGrad *g;
-    int64_t from, rows; /* rows of the chunk at work */
-    int64_t part, o0;   /* outputs that read the same columns of x, and the first of them: all, but of linears in groups */
+    const float *x, *g; /* of the rows at work; of g the outputs from o0 on */
+    int64_t ldx, ldg, rows;
+    int64_t o0, lo, hi; /* outputs that read the same columns of x: the first, and which of those behind it this rank moves */
 } OuterProduct;
 
 static void fill_task(void *ctx, int64_t index, int worker)
@@ -93,18 +98,17 @@ static void fill_task(void *ctx, int64_t index, int worker)
     const OuterProduct *p = ctx;
     const AutoRound *a = &p->l->a;
     int64_t r0 = index * FILL, n = min_i64(p->rows - r0, FILL);
-    const float *x = p->g->x + (p->from + r0) * p->g->ldx + p->o0 / p->part * a->in;
-    const float *g = p->g->g + (p->from + r0) * p->g->ldg + p->o0;
+    const float *x = p->x + r0 * p->ldx, *g = p->g + r0 * p->ldg;
     float *to = p->tr->x + r0 * a->in;
     if (p->l->form.act)
-        form_act(p->l, 0, x, n, a->in, p->g->ldx, to);
+        form_act(p->l, 0, x, n, a->in, p->ldx, to);
     else
         for (int64_t r = 0; r < n; r++)
-            memcpy(to + r * a->in, x + r * p->g->ldx, (size_t)a->in * sizeof *to);
-    for (int64_t o0 = 0; o0 < p->part; o0 += LINE) /* by cache lines of both */
+            memcpy(to + r * a->in, x + r * p->ldx, (size_t)a->in * sizeof *to);
+    for (int64_t o0 = p->lo; o0 < p->hi; o0 += LINE) /* by cache lines of both */
         for (int64_t r = 0; r < n; r++)
-            for (int64_t o = o0; o < p->part && o < o0 + LINE; o++)
-                p->tr->gt[o * CHUNK + r0 + r] = g[r * p->g->ldg + o];
+            for (int64_t o = o0; o < p->hi && o < o0 + LINE; o++)
+                p->tr->gt[o * CHUNK + r0 + r] = g[r * p->ldg + o];
 }
 
 static void outer_task(void *ctx, int64_t index, int worker)
@@ -112,34 +116,82 @@ static void outer_task(void *ctx, int64_t index, int worker)
     const OuterProduct *p = ctx;
     const Trainer *tr = p->tr;
     const AutoRound *a = &p->l->a;
-    int64_t across = div_up(a->in, TILE_IN), o = index / across * TILE_OUT, i = index % across * TILE_IN;
-    const GemmArgs args = {.m = min_i64(p->part - o, TILE_OUT), .n = min_i64(a->in - i, TILE_IN), .k = p->rows,
+    int64_t across = div_up(a->in, TILE_IN), o = p->lo + index / across * TILE_OUT, i = index % across * TILE_IN;
+    const GemmArgs args = {.m = min_i64(p->hi - o, TILE_OUT), .n = min_i64(a->in - i, TILE_IN), .k = p->rows,
                            .x = tr->gt + o * CHUNK, .ldx = CHUNK, .w = tr->x + i, .ldw = a->in, .w_by_k = true,
                            .y = a->g + (p->o0 + o) * a->in + i, .ldy = a->in, .beta = 1};
     tr->gemm->tile(&args, tr->scratch + (size_t)worker * tr->scratch_bytes);
 }
 
-static Status gather(void *self, const LinearGrad *g, Error *err)
+static int64_t parts_of(const Trainer *tr, const RoundLinear *l)
 {
-    const Trainer *tr = self;
-    int k = tr->of[g->linear - tr->m->units[tr->t->unit].first];
-    if (k < 0)
-        return ST_OK;
-    OuterProduct p = {.tr = tr, .l = &tr->lin[k], .g = g};
-    const AutoRound *a = &p.l->a;
-    p.part = a->out / max_i64(tr->m->linears[g->linear].groups, 1);
-    const int64_t tiles = div_up(p.part, TILE_OUT) * div_up(a->in, TILE_IN);
-    for (p.o0 = 0; p.o0 < a->out; p.o0 += p.part)
-        for (p.from = 0; p.from < g->rows; p.from += p.rows) {
-            p.rows = min_i64(g->rows - p.from, CHUNK);
+    return max_i64(tr->m->linears[l->linear].groups, 1);
+}
+
+/* What `rows` rows of one text add to the gradient of the rows that this rank moves. */
+static Status add_text(const Trainer *tr, RoundLinear *l, const float *x, int64_t ldx, const float *g, int64_t ldg, int64_t rows,
+                       Error *err)
+{
+    const int64_t part = l->a.out / parts_of(tr, l), in = l->a.in;
+    for (int64_t o0 = 0, k = 0; o0 < l->a.out; o0 += part, k++) {
+        OuterProduct p = {.tr = tr, .l = l, .ldx = ldx, .ldg = ldg, .o0 = o0, .lo = max_i64(l->row0 - o0, 0),
+                          .hi = min_i64(l->row1 - o0, part)};
+        for (int64_t r = 0; p.lo < p.hi && r < rows; r += p.rows) {
+            p.rows = min_i64(rows - r, CHUNK);
+            p.x = x + r * ldx + k * in;
+            p.g = g + r * ldg + o0;
             pool_run(tr->pool, PHASE_QUANT_WEIGHT, div_up(p.rows, FILL), fill_task, &p, tr->cancel);
-            pool_run(tr->pool, PHASE_QUANT_WEIGHT, tiles, outer_task, &p, tr->cancel);
+            pool_run(tr->pool, PHASE_QUANT_WEIGHT, div_up(p.hi - p.lo, TILE_OUT) * div_up(in, TILE_IN), outer_task, &p, tr->cancel);
             RETURN_IF_ERROR(cancel_check(tr->cancel, err));
         }
+    }
     return ST_OK;
 }
 
-/* ---- passes over all trained weights ---- */
+static Status gather(void *self, const LinearGrad *g, Error *err)
+{
+    const Trainer *tr = self;
+    int k = tr->of[g->linear - tr->m->units[tr->t->unit].first], text;
+    if (k < 0)
+        return ST_OK;
+    RoundLinear *l = &tr->lin[k];
+    if (tr->told)
+        return round_rows_add(&tr->told[k], tr->now, g, l->a.in * parts_of(tr, l), l->a.out, err);
+    for (int64_t row = 0, end; row < g->rows; row = end) {
+        end = round_text_end(tr->now, g, row, &text);
+        RETURN_IF_ERROR(add_text(tr, l, g->x + row * g->ldx, g->ldx, g->g + row * g->ldg, g->ldg, end - row, err));
+    }
+    return ST_OK;
+}
+
+/* Of several ranks: what all of them were told of one linear. */
+static Status gather_told(const Trainer *tr, RoundLinear *l, const RoundRows *k, Error *err)
+{
+    const int64_t in = l->a.in * parts_of(tr, l), out = l->a.out;
+    float *x = NULL, *g = NULL;
+    Status st = round_rows_all(&tr->ranks, tr->now, k, k->x, in, &x, err);
+    if (st == ST_OK)
+        st = round_rows_all(&tr->ranks, tr->now, k, k->g, out, &g, err);
+    for (int64_t i = 0, row = 0; st == ST_OK && i < tr->now->n; row += k->of[i++])
+        st = add_text(tr, l, x + row * in, in, g + row * out, out, k->of[i], err);
+    free(x);
+    free(g);
+    return st;
+}
+
+static Status gather_all_told(const Trainer *tr, Error *err)
+{
+    Status st = round_rows_count(&tr->ranks, tr->now, tr->told, tr->n, err);
+    for (int i = 0; st == ST_OK && i < tr->n; i++)
+        st = gather_told(tr, &tr->lin[i], &tr->told[i], err);
+    for (int i = 0; i < tr->n; i++) {
+        tr->told[i].rows = 0;
+        memset(tr->told[i].of, 0, sizeof tr->told[i].of);
+    }
+    return st;
+}
+
+/* ---- passes over what this rank moves of all trained weights ---- */
 
 typedef void RowsFn(const Trainer *tr, RoundLinear *l, int64_t row, int64_t rows, float rate);
 
@@ -155,8 +207,8 @@ static void rows_task(void *ctx, int64_t index, int worker)
 {
     (void)worker;
     const EachRow *e = ctx;
-    int64_t row = index * e->rows;
-    e->fn(e->tr, e->l, row, min_i64(e->l->a.out - row, e->rows), e->rate);
+    int64_t row = e->l->row0 + index * e->rows;
+    e->fn(e->tr, e->l, row, min_i64(e->l->row1 - row, e->rows), e->rate);
 }
 
 static void each_row(const Trainer *tr, RowsFn *fn, float rate)
@@ -164,7 +216,7 @@ static void each_row(const Trainer *tr, RowsFn *fn, float rate)
     for (int i = 0; i < tr->n; i++) {
         EachRow e = {.tr = tr, .fn = fn, .rate = rate, .l = &tr->lin[i]};
         e.rows = max_i64(1, STEP_ELEMENTS / e.l->a.in);
-        pool_run(tr->pool, PHASE_QUANT_WEIGHT, div_up(e.l->a.out, e.rows), rows_task, &e, NULL);
+        pool_run(tr->pool, PHASE_QUANT_WEIGHT, div_up(e.l->row1 - e.l->row0, e.rows), rows_task, &e, NULL);
     }
 }
 
@@ -182,13 +234,44 @@ static void step_rows(const Trainer *tr, RoundLinear *l, int64_t row, int64_t ro
     memset(l->a.g + row * l->a.in, 0, (size_t)(rows * l->a.in) * sizeof *l->a.g);
 }
 
+/* Of several ranks: each has moved its rows, all have all of them then. */
+static Status tell_rows(const Trainer *tr, Error *err)
+{
+    for (int i = 0; tr->told && i < tr->n; i++) {
+        const RoundLinear *l = &tr->lin[i];
+        const size_t groups = (size_t)l->a.groups * sizeof(float);
+        if (l->a.v)
+            RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, l->a.v, l->rows, (size_t)l->a.in * sizeof(float), err));
+        if (l->a.low)
+            RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, l->a.low, l->rows, groups, err));
+        if (l->a.high)
+            RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, l->a.high, l->rows, groups, err));
+    }
+    return ST_OK;
+}
+
+/* The same of what each kept. */
+static Status tell_kept(const Trainer *tr, Error *err)
+{
+    for (int i = 0; tr->told && i < tr->n; i++) {
+        const RoundLinear *l = &tr->lin[i];
+        const QWeight *q = l->best;
+        const size_t groups = (size_t)q->groups * sizeof(float);
+        RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, q->code, l->rows, (size_t)q->in, err));
+        RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, q->scale, l->rows, groups, err));
+        if (q->offset)
+            RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, q->offset, l->rows, groups, err));
+    }
+    return ST_OK;
+}
+
 /* ---- samples ---- */
 
 /* The peer's: a new order at every step, and the first sample in place of those that are lacking. Ours: every sample as often
  * as any other, none twice in a step. */
 static int draw(Trainer *tr, int *batch)
 {
-    const int n = tr->t->in->samples, pick = n < AUTOROUND_BATCH ? n : AUTOROUND_BATCH;
+    const int n = tr->ranks.samples, pick = n < AUTOROUND_BATCH ? n : AUTOROUND_BATCH;
     if (tr->t->peer || tr->at + pick > n) {
         torch_permute(&tr->random, n, tr->order);
         tr->at = 0;
@@ -199,39 +282,10 @@ static int draw(Trainer *tr, int *batch)
     return tr->t->peer ? AUTOROUND_BATCH : pick;
 }
 
-static int64_t rows_of(const Stream *s, int sample)
-{
-    return s->start[sample + 1] - s->start[sample];
-}
-
-/* Those samples of the unit's input, one behind the other. */
-static Status take(const Stream *in, const int *batch, int n, Stream *out, Error *err)
-{
-    int64_t start[AUTOROUND_BATCH + 1] = {0};
-    for (int k = 0; k < n; k++)
-        start[k + 1] = start[k] + rows_of(in, batch[k]);
-    RETURN_IF_ERROR(stream_init(out, n, start, in->width, err));
-    int32_t *ids = in->ids ? mem_array((size_t)start[n], sizeof *ids) : NULL;
-    Status st = in->ids && !ids ? error_nomem(err, "texts of a training step") : ST_OK;
-    for (int k = 0; k < n; k++) {
-        memcpy(out->data + start[k] * in->width, in->data + in->start[batch[k]] * in->width,
-               (size_t)(rows_of(in, batch[k]) * in->width) * sizeof *in->data);
-        if (ids)
-            memcpy(ids + start[k], in->ids + in->start[batch[k]], (size_t)rows_of(in, batch[k]) * sizeof *ids);
-    }
-    if (ids)
-        st = stream_set_ids(out, ids, err);
-    free(ids);
-    if (st != ST_OK)
-        stream_fini(out);
-    return st;
-}
-
 /* ---- a step ---- */
 
 typedef struct Losses {
     const Stream *want;
-    const int *batch;
     Stream *y;    /* what was given becomes the gradient of the loss */
     double *loss; /* [samples of y] */
 } Losses;
@@ -240,9 +294,9 @@ static void loss_task(void *ctx, int64_t k, int worker)
 {
     (void)worker;
     const Losses *l = ctx;
-    int64_t n = rows_of(l->y, (int)k) * l->y->width;
-    const float *want = l->want->data + l->want->start[l->batch[k]] * l->want->width;
-    float *y = l->y->data + l->y->start[k] * l->y->width;
+    int64_t from = l->y->start[k] * l->y->width, n = l->y->start[k + 1] * l->y->width - from;
+    const float *want = l->want->data + from;
+    float *y = l->y->data + from;
     double sum = 0;
     for (int64_t i = 0; i < n; i++) {
         float d = y[i] - want[i];
@@ -252,18 +306,18 @@ static void loss_task(void *ctx, int64_t k, int worker)
     l->loss[k] = sum;
 }
 
-/* Runs the samples through the unit as it is: *out is the gradient of their losses. */
-static Status forward(const Trainer *tr, const Variant *v, const int *batch, int n, const Stream *in, Stream *out, double *loss,
-                      Error *err)
+/* Runs this rank's texts of the batch through the unit as it is: *out is the gradient of their losses, which go to
+ * loss[batch's texts]. */
+static Status forward(const Trainer *tr, const Variant *v, const RoundBatch *b, Stream *out, double *loss, Error *err)
 {
-    RETURN_IF_ERROR(stream_copy(out, in, err));
-    Status st = runner_layer(tr->t->runner, tr->t->unit, v, in, out, NULL, 0, err);
+    RETURN_IF_ERROR(stream_copy(out, &b->in, err));
+    Status st = runner_layer(tr->t->runner, tr->t->unit, v, &b->in, out, NULL, 0, err);
     if (st == ST_OK)
-        pool_run(tr->pool, PHASE_ELEMENTS, n, loss_task, &(Losses){tr->t->want, batch, out, loss}, NULL);
-    for (int k = 0; k < n && st == ST_OK; k++)
+        pool_run(tr->pool, PHASE_ELEMENTS, b->to - b->from, loss_task, &(Losses){&b->want, out, loss + b->from}, NULL);
+    for (int k = b->from; k < b->to && st == ST_OK; k++)
         if (!isfinite(loss[k]))
             st = error_set(err, ST_DATA, "layer %d: the loss of text %d is %s while its rounding is trained: 'slimscope check' "
-                           "looks through the weights; leave the layer out with exclude, or the text", tr->t->unit, batch[k] + 1,
+                           "looks through the weights; leave the layer out with exclude, or the text", tr->t->unit, b->text[k] + 1,
                            isnan(loss[k]) ? "NaN" : "Inf");
     if (st != ST_OK)
         stream_fini(out);
@@ -271,50 +325,59 @@ static Status forward(const Trainer *tr, const Variant *v, const int *batch, int
 }
 
 /* The peer's score of a step. */
-static double peer_score(const Trainer *tr, const int *batch, const double *loss)
+static double peer_score(const Trainer *tr, const RoundBatch *b, const double *loss)
 {
-    const Stream *in = tr->t->in;
-    int pick = in->samples < AUTOROUND_BATCH ? in->samples : AUTOROUND_BATCH;
-    double rows = 0, sum = 0;
-    for (int k = 0; k < pick; k++)
-        rows += (double)rows_of(in, batch[k]);
+    const int pick = tr->ranks.samples < AUTOROUND_BATCH ? tr->ranks.samples : AUTOROUND_BATCH;
+    double sum = 0;
     for (int k = 0; k < AUTOROUND_BATCH; k++)
         sum += loss[k];
-    return sum / (rows * (double)in->width) / AUTOROUND_BATCH;
+    return sum / ((double)b->start[pick] * (double)tr->t->in->width) / AUTOROUND_BATCH;
 }
 
 /* Ours: beside what the same samples lose without training, so that steps of other samples can be compared. */
-static double own_score(const Trainer *tr, const int *batch, int n, const double *loss)
+static double own_score(const Trainer *tr, const RoundBatch *b, const double *loss)
 {
     double sum = 0, first = 0;
-    for (int k = 0; k < n; k++) {
+    for (int k = 0; k < b->n; k++) {
         sum += loss[k];
-        first += tr->first[batch[k]];
+        first += tr->first[b->text[k]];
     }
     return first > 0 ? sum / first : 1;
 }
 
-static Status train_step(Trainer *tr, const Variant *v, int64_t it, double *score, Error *err)
+/* Keeps the weights where they are the best so far, and gathers their gradients. grad: of this rank's losses. */
+static Status step_down(Trainer *tr, const Variant *v, const RoundBatch *b, double *loss, Stream *grad, double *score, Error *err)
 {
-    int batch[AUTOROUND_BATCH], n = draw(tr, batch);
-    double loss[AUTOROUND_BATCH];
-    Stream in, grad;
-    RETURN_IF_ERROR(take(tr->t->in, batch, n, &in, err));
-    Status st = forward(tr, v, batch, n, &in, &grad, loss, err);
-    if (st != ST_OK) {
-        stream_fini(&in);
-        return st;
-    }
-    *score = tr->t->peer ? peer_score(tr, batch, loss) : own_score(tr, batch, n, loss);
+    const GradHooks hooks = {gather, tr};
+    if (tr->told)
+        RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, loss, b->cut, sizeof *loss, err));
+    *score = tr->t->peer ? peer_score(tr, b, loss) : own_score(tr, b, loss);
     if (autoround_better(&tr->rule, *score))
         each_row(tr, keep_rows, 0);
-    const GradHooks hooks = {gather, tr};
-    st = unit_backward(tr->t->runner, tr->t->unit, v, &in, &grad, &hooks, err);
-    stream_fini(&grad);
-    stream_fini(&in);
+    tr->now = b;
+    if (b->from < b->to)
+        RETURN_IF_ERROR(unit_backward(tr->t->runner, tr->t->unit, v, &b->in, grad, &hooks, err));
+    return tr->told ? gather_all_told(tr, err) : ST_OK;
+}
+
+static Status train_step(Trainer *tr, const Variant *v, int64_t it, double *score, Error *err)
+{
+    int text[AUTOROUND_BATCH], n = draw(tr, text);
+    double loss[AUTOROUND_BATCH] = {0};
+    RoundBatch b;
+    Stream grad = {0};
+    Status st = round_batch_take(&tr->ranks, tr->t, text, n, &b, err);
+    if (st == ST_OK && b.from < b.to)
+        st = forward(tr, v, &b, &grad, loss, err);
+    if (st == ST_OK) {
+        st = step_down(tr, v, &b, loss, &grad, score, err);
+        stream_fini(&grad);
+    }
+    round_batch_fini(&b);
     RETURN_IF_ERROR(st);
     double left = 1 - (double)it / (double)tr->t->set->iters, reach = tr->t->peer ? PEER_REACH : REACH;
     each_row(tr, step_rows, (float)(reach / (double)tr->t->set->iters * left));
+    RETURN_IF_ERROR(tell_rows(tr, err));
     return cancel_check(tr->cancel, err);
 }
 
@@ -322,19 +385,19 @@ static Status train_step(Trainer *tr, const Variant *v, int64_t it, double *scor
 static Status all_losses(const Trainer *tr, const Variant *v, double *loss, Error *err)
 {
     const int n = tr->t->in->samples;
+    double *own = loss + (tr->told ? tr->t->ranks->first : 0);
     for (int s = 0; s < n; s += AUTOROUND_BATCH) {
-        int batch[AUTOROUND_BATCH], k = n - s < AUTOROUND_BATCH ? n - s : AUTOROUND_BATCH;
-        Stream in, grad;
-        for (int i = 0; i < k; i++)
-            batch[i] = s + i;
-        RETURN_IF_ERROR(take(tr->t->in, batch, k, &in, err));
-        Status st = forward(tr, v, batch, k, &in, &grad, loss + s, err);
+        RoundBatch b;
+        Stream grad = {0};
+        Status st = round_batch_own(&tr->ranks, tr->t, s, n - s < AUTOROUND_BATCH ? n - s : AUTOROUND_BATCH, &b, err);
+        if (st == ST_OK)
+            st = forward(tr, v, &b, &grad, own + s, err);
         if (st == ST_OK)
             stream_fini(&grad);
-        stream_fini(&in);
+        round_batch_fini(&b);
         RETURN_IF_ERROR(st);
     }
-    return ST_OK;
+    return tr->told ? round_texts_exchange(&tr->ranks, loss, sizeof *loss, err) : ST_OK;
 }
 
 static Status train(Trainer *tr, RoundResult *out, Error *err)
@@ -342,9 +405,9 @@ static Status train(Trainer *tr, RoundResult *out, Error *err)
     const RoundTask *t = tr->t;
     const Variant v = {.forms = tr->table, .dtype = t->dtype, .sdpa = t->sdpa};
     torch_random(&tr->random, t->set->seed + (uint32_t)t->unit * UINT32_C(0x9E3779B9));
-    tr->at = t->in->samples;
+    tr->at = tr->ranks.samples;
     if (t->peer)
-        torch_permute(&tr->random, t->in->samples, tr->order);
+        torch_permute(&tr->random, tr->ranks.samples, tr->order);
     else
         RETURN_IF_ERROR(all_losses(tr, &v, tr->first, err));
     for (int64_t it = 0; it < t->set->iters; it++) {
@@ -355,7 +418,7 @@ static Status train(Trainer *tr, RoundResult *out, Error *err)
             t->step(t->ctx, it + 1, t->set->iters, out->first > 0 ? score / out->first : 1);
     }
     out->best = tr->rule.best;
-    return ST_OK;
+    return tell_kept(tr, err);
 }
 
 /* ---- memory ---- */
@@ -368,7 +431,14 @@ static void trainer_fini(Trainer *tr)
         free(l->a.v);
         free(l->a.g);
         free(l->a.low);
+        free(l->rows);
     }
+    for (int i = 0; tr->told && i < tr->n; i++) {
+        free(tr->told[i].x);
+        free(tr->told[i].g);
+    }
+    free(tr->told);
+    round_ranks_fini(&tr->ranks);
     free(tr->lin);
     free(tr->of);
     free(tr->table);
@@ -405,6 +475,22 @@ static Status room_for(const Trainer *tr, RoundLinear *l, Error *err)
     return qweight_init(l->best, &l->level->config->weight, lin->out, lin->in, err);
 }
 
+/* Which of its rows this rank moves. */
+static Status share_rows(const Trainer *tr, RoundLinear *l, Error *err)
+{
+    const Dist *d = tr->ranks.dist;
+    l->row1 = l->a.out;
+    if (!tr->told)
+        return ST_OK;
+    l->rows = mem_array((size_t)dist_size(d) + 1, sizeof *l->rows);
+    if (!l->rows)
+        return error_nomem(err, tr->m->linears[l->linear].name);
+    RETURN_IF_ERROR(round_ranks_rows(&tr->ranks, l->a.out, parts_of(tr, l), TILE_OUT, l->rows, err));
+    l->row0 = l->rows[dist_rank(d)];
+    l->row1 = l->rows[dist_rank(d) + 1];
+    return ST_OK;
+}
+
 static Status read_weight(const Trainer *tr, RoundLinear *l, int64_t ahead, Error *err)
 {
     const Linear *lin = &tr->m->linears[l->linear];
@@ -430,6 +516,7 @@ static Status make_linears(Trainer *tr, QWeight *q, Error *err)
         *l = (RoundLinear){.linear = u->first + i, .level = &t->levels[t->level[i] - 1], .T = t->T, .best = &q[i]};
         tr->of[i] = tr->n++;
         RETURN_IF_ERROR(room_for(tr, l, err));
+        RETURN_IF_ERROR(share_rows(tr, l, err));
         set_form(tr, l);
         tr->table[i] = &l->form;
     }
@@ -455,9 +542,11 @@ static Status make_room(Trainer *tr, Error *err)
     tr->lin = mem_zarray((size_t)u->count, sizeof *tr->lin);
     tr->of = mem_array((size_t)u->count, sizeof *tr->of);
     tr->table = mem_zarray((size_t)u->count, sizeof *tr->table);
-    tr->order = mem_array((size_t)tr->t->in->samples, sizeof *tr->order);
-    tr->first = mem_zarray((size_t)tr->t->in->samples, sizeof *tr->first);
-    bool fine = tr->scratch && tr->x && tr->gt && tr->lin && tr->of && tr->table && tr->order && tr->first;
+    tr->order = mem_array((size_t)tr->ranks.samples, sizeof *tr->order);
+    tr->first = mem_zarray((size_t)tr->ranks.samples, sizeof *tr->first);
+    tr->told = tr->ranks.dist ? mem_zarray((size_t)u->count + 1, sizeof *tr->told) : NULL;
+    bool fine = tr->scratch && tr->x && tr->gt && tr->lin && tr->of && tr->table && tr->order && tr->first &&
+                (tr->told || !tr->ranks.dist);
     return fine ? ST_OK : error_nomem(err, "training a layer's rounding");
 }
 
@@ -465,7 +554,9 @@ Status round_unit(const RoundTask *t, QWeight *q, RoundResult *out, Error *err)
 {
     Trainer tr = {.t = t, .m = runner_model(t->runner), .pool = runner_pool(t->runner), .cancel = runner_cancel(t->runner)};
     *out = (RoundResult){0};
-    Status st = make_room(&tr, err);
+    Status st = round_ranks_init(&tr.ranks, t, err);
+    if (st == ST_OK)
+        st = make_room(&tr, err);
     if (st == ST_OK)
         st = make_linears(&tr, q, err);
     if (st == ST_OK)
@@ -474,10 +565,29 @@ Status round_unit(const RoundTask *t, QWeight *q, RoundResult *out, Error *err)
     return st;
 }
 
-uint64_t round_unit_bytes(const Model *m, int unit, const int16_t *level, const QuantLevel *levels, int64_t rows,
-                          int64_t longest, int samples, int threads)
+/* Of several ranks: what a step's texts take to put together, and what is told of them, of this rank's and of one linear's all. */
+static uint64_t told_bytes(const Model *m, int unit, const int16_t *level, int64_t rows, int64_t own)
 {
     const Unit *u = &m->units[unit];
+    uint64_t dense = 0, experts = 0, most = 0;
+    for (int64_t i = 0; i < u->count; i++) {
+        const Linear *l = &m->linears[u->first + i];
+        const uint64_t row = level[i] ? (uint64_t)(l->in * max_i64(l->groups, 1) + l->out) * sizeof(float) : 0;
+        *(l->expert >= 0 ? &experts : &dense) += row;
+        most = max_u64(most, row);
+    }
+    if (experts) /* a row goes to some of them */
+        dense += (uint64_t)((double)experts / m->cfg.moe.experts * m->cfg.moe.top_k);
+    const uint64_t together = (uint64_t)rows * (2 * (uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
+    return max_u64(together, (uint64_t)own * dense + (uint64_t)rows * most);
+}
+
+uint64_t round_unit_bytes(const Model *m, int unit, const int16_t *level, const QuantLevel *levels, const PassSize *size)
+{
+    const Unit *u = &m->units[unit];
+    const bool divided = size->all_rows > size->rows;
+    const int64_t rows = divided ? size->all_rows : size->rows, longest = divided ? size->all_longest : size->longest;
+    const int samples = divided ? size->all_samples : size->samples;
     uint64_t bytes = 0;
     int64_t in = 0, out = 0;
     for (int64_t i = 0; i < u->count; i++) {
@@ -495,8 +605,13 @@ uint64_t round_unit_bytes(const Model *m, int unit, const int16_t *level, const 
     int64_t batch = min_i64(rows, AUTOROUND_BATCH * longest);
     if (samples < AUTOROUND_BATCH)
         batch = AUTOROUND_BATCH * longest; /* some come again */
-    uint64_t stream = (uint64_t)batch * ((uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
+    /* a step's texts are dealt out as all texts are, but no text is cut; and at first each rank runs its own */
+    const int64_t share = divided ? (int64_t)((double)batch * (double)size->rows / (double)rows) + longest : batch;
+    const int64_t own = max_i64(min_i64(batch, share), divided ? min_i64(size->rows, AUTOROUND_BATCH * size->longest) : 0);
+    uint64_t stream = (uint64_t)own * ((uint64_t)m->cfg.stream_width * sizeof(float) + sizeof(int32_t));
     bytes += (uint64_t)(in + out) * CHUNK * sizeof(float);
-    bytes += (uint64_t)threads * gemm_find(GEMM_F32)->scratch(TILE_OUT, TILE_IN, CHUNK);
-    return bytes + 2 * stream + (uint64_t)samples * (sizeof(int) + sizeof(double)) + unit_backward_bytes(m, unit, batch, longest, threads);
+    bytes += (uint64_t)size->threads * gemm_find(GEMM_F32)->scratch(TILE_OUT, TILE_IN, CHUNK);
+    bytes += divided ? told_bytes(m, unit, level, batch, own) : 0;
+    return bytes + 3 * stream + (uint64_t)samples * (sizeof(int) + sizeof(double)) +
+           unit_backward_bytes(m, unit, own, longest, size->threads);
 }

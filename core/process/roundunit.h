@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "process/processor.h"
 #include "qir/qweight.h"
 #include "quant/quantizer.h"
 #include "run/runner.h"
@@ -29,6 +30,7 @@ typedef struct RoundTask {
     DType T;              /* of weights */
     const Stream *in;     /* what the unit reads */
     const Stream *want;   /* and what it would give, were it float */
+    const struct UnitRanks *ranks; /* that train together, and of whose texts in and want have this rank's; NULL: one rank */
     /* Behind every step: its loss as a share of the first one's. NULL: nobody asks. */
     void (*step)(void *ctx, int64_t done, int64_t of, double share);
     void *ctx;
@@ -43,9 +45,7 @@ typedef struct RoundResult {
 /* q[linears of the unit]: those of trained linears become the caller's (qweight_fini), also after an error. ST_DATA names
  * layer and text of a loss that is no number. Results do not depend on the number of threads. */
 Status round_unit(const RoundTask *t, QWeight *q, RoundResult *out, Error *err);
-/* Bytes it takes beside its streams: per_linear of each trained linear, and once for all of them, in batches of texts up to
- * `longest` of `rows` rows in all. */
-uint64_t round_unit_bytes(const Model *m, int unit, const int16_t *level, const QuantLevel *levels, int64_t rows,
-                          int64_t longest, int samples, int threads);
+/* Bytes it takes beside its streams: of each trained linear, and once for all of them, in batches of the pass's texts. */
+uint64_t round_unit_bytes(const Model *m, int unit, const int16_t *level, const QuantLevel *levels, const PassSize *size);
 
 #endif

@@ -662,7 +662,7 @@ static Status measure_divided(Kit *k, Job *j, Pipeline *p, Error *err)
     if (dist_size(d) == 1 || k->parts == dist_size(d))
         return measure_work(k, j, p, err);
     snprintf(text, sizeof text, "the measurement is not divided over ranks (%s): rank 0 does all of it",
-             pipeline_divides(p) ? "one calibration text" : "autoround_quant, flatquant");
+             pipeline_divides(p) ? "one calibration text" : "flatquant");
     if (k->parts)
         snprintf(text, sizeof text, "%d of %d ranks measure: there are no more calibration texts", k->parts, dist_size(d));
     post_log(k->queue, j, 0, text);

@@ -72,13 +72,12 @@ has "$tmp/err" "this build has no MPI" "and says so"
 # a killed rank ends all of them
 cat >"$tmp/kill.sh" <<'END'
 told=$1; shift
+[ "$OMPI_COMM_WORLD_RANK" = 1 ] || exec "$@" # mpirun's signal reaches the program itself: nobody ends before it has spoken
 "$@" &
 pid=$!
-if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then # when rank 0 tells how far it is, both are at work
-    until grep -q '"phase":"[a-z]' "$told"; do sleep 0.05; done
-    date +%s >"$told.killed"
-    kill -9 $pid
-fi
+until grep -q '"phase":"[a-z]' "$told"; do sleep 0.05; done # when rank 0 tells how far it is, both are at work
+date +%s >"$told.killed"
+kill -9 $pid
 wait $pid
 END
 : >"$tmp/err"

@@ -11,6 +11,9 @@ moments='{type: linear_quant, qconfig: {act: {scope: per_tensor, dtype: int8, sy
 int4='{scope: per_group, dtype: int4, symmetric: true, method: minmax, ext: {group_size: 8}}'
 int8='{scope: per_channel, dtype: int8, symmetric: true, method: minmax}'
 
+round='{type: autoround_quant, iters: 5, strategies: [{include: ["*"], qconfig: {act: {scope: per_token, dtype: int4, symmetric: true, method: minmax},
+    weight: {scope: per_group, dtype: int4, symmetric: true, method: autoround, ext: {group_size: 8, scale_dtype: float32}}}}]}'
+
 # measure NAME NUMBERS PROCESS OPTIONS...
 measure() {
     name=$1 numbers=$2
@@ -34,6 +37,8 @@ measure "with tokens of all, turned" 2 "{type: quarot}, {type: svd_res, rank: 2}
 measure "as the peer does" 2 "{type: awq, weight_qconfig: $int4, n_grid: 2}, {type: dynamic_cache, qconfig: $int8, include: ['*']}, $minmax" \
     "$@" --compat peer
 
+measure "with rounding that is trained" 3 "{type: iter_smooth}, $round" "$@"
+
 # experts that one rank has no token of
 python3 -c 'import random
 random.seed(3)
@@ -42,6 +47,8 @@ model=tests/golden/models/qwen3_moe/fp32
 set -- --calib "$tmp/ids.jsonl" --eval "$tmp/ids.jsonl"
 measure "of experts' ranges and moments" 5 "$moments" "$@"
 measure "of experts' inputs smoothed" 3 "{type: flex_smooth_quant}, {type: awq, weight_qconfig: $int4, n_grid: 2}, $minmax" "$@"
+measure "of experts whose rounding is trained, in steps with fewer texts than ranks" 6 "$round" "$@"
+measure "with rounding trained as the peer does, texts twice in a step" 2 "$round" "$@" --compat peer
 head -n 4 "$tmp/ids.jsonl" >"$tmp/few.jsonl"
 measure "with fewer texts than ranks, and states kept" 5 "{type: smooth_quant}, $minmax" --calib "$tmp/few.jsonl" \
     --eval "$tmp/few.jsonl" --cache-dir "$tmp/kept"

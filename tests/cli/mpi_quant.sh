@@ -52,13 +52,12 @@ quant "on more ranks than a layer has linears" 9 tests/golden/formats/_models/qw
 
 # ---- killed, and gone on with ----
 cat >"$tmp/kill.sh" <<'END'
+[ "$OMPI_COMM_WORLD_RANK" = 1 ] || exec "$@" # mpirun's signal reaches the program itself: nobody ends before it has spoken
 "$@" &
 pid=$!
-if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then # behind this layer, as the one journal has it
-    until grep -aq "\"layer\":$KILL_AT," "$KILL_IN"/.slimscope-*/journal 2>/dev/null; do sleep 0.02; done
-    date +%s >"$KILL_IN.killed"
-    kill -9 $pid
-fi
+until grep -aq "\"layer\":$KILL_AT," "$KILL_IN"/.slimscope-*/journal 2>/dev/null; do sleep 0.02; done # behind this layer
+date +%s >"$KILL_IN.killed"
+kill -9 $pid
 wait $pid
 END
 export SLIMSCOPE_KERNELS=generic # so slow that a layer is there to be stopped in

@@ -46,14 +46,12 @@ has "$tmp/err" "started as one of 4 ranks, but MPI finds no others" "are told of
 # killed: by its own wrapper, which waits for what rank 0 tells
 cat >"$tmp/kill.sh" <<'END2'
 rank=$1 when=$2 told=$3; shift 3
+[ "$OMPI_COMM_WORLD_RANK" = "$rank" ] || exec "$@" # mpirun's signal reaches the program itself: nobody ends before it has spoken
 "$@" &
-pid=$!
-if [ "$OMPI_COMM_WORLD_RANK" = "$rank" ]; then
-    n=0
-    until grep -q "$when" "$told" || [ $((n += 1)) -gt 400 ]; do sleep 0.05; done
-    date +%s >"$told.killed"
-    kill -9 $pid
-fi
+pid=$! n=0
+until grep -q "$when" "$told" || [ $((n += 1)) -gt 400 ]; do sleep 0.05; done
+date +%s >"$told.killed"
+kill -9 $pid
 wait $pid
 END2
 killed() { # RANK WHEN TEXT NAME

@@ -119,12 +119,11 @@ has "$tmp/err" "rank 1 has another plan than rank 0" "and named"
 cat >"$tmp/stop.sh" <<'END'
 # usage: stop.sh TOLD RANK SIGNAL COMMAND...: sends it when rank 0 tells that the second try is evaluated
 told=$1 rank=$2 sig=$3; shift 3
+[ "$OMPI_COMM_WORLD_RANK" = "$rank" ] || exec env --default-signal=INT "$@"
 env --default-signal=INT "$@" &
 pid=$!
-if [ "$OMPI_COMM_WORLD_RANK" = "$rank" ]; then
-    until grep -q 'try 2.*: evaluates","phase":"[a-z]' "$told"; do sleep 0.05; done
-    kill -"$sig" $pid
-fi
+until grep -q 'try 2.*: evaluates","phase":"[a-z]' "$told"; do sleep 0.05; done
+kill -"$sig" $pid
 wait $pid
 END
 # stopped FOLDER N RANK SIGNAL PLAN
