@@ -26,6 +26,7 @@ typedef struct RoundLinear {
     DType T;
     AutoRound a;
     float *w;
+    float *wq;          /* [out][in] of several ranks: what w is with all that was trained so far; NULL: of one */
     QWeight *best;
     LinearForm form;
     int64_t row0, row1; /* rows that this rank moves */
@@ -59,12 +60,20 @@ typedef struct Trainer {
 
 /* ---- what the trained linears compute ---- */
 
+static void trained_rows(const RoundLinear *l, int64_t row0, int64_t rows, float *w)
+{
+    autoround_rows(&l->a, row0, rows, w);
+    for (int64_t i = 0; i < rows * l->a.in && l->T != DT_F32; i++)
+        w[i] = round_to_dtype(w[i], l->T);
+}
+
 static void form_weight(void *self, int64_t row0, int64_t rows, int64_t in, float *w)
 {
     const RoundLinear *l = self;
-    autoround_rows(&l->a, row0, rows, w);
-    for (int64_t i = 0; i < rows * in && l->T != DT_F32; i++)
-        w[i] = round_to_dtype(w[i], l->T);
+    if (l->wq)
+        memcpy(w, l->wq + row0 * in, (size_t)(rows * in) * sizeof *w);
+    else
+        trained_rows(l, row0, rows, w);
 }
 
 static void form_act(void *self, int sample, const float *x, int64_t rows, int64_t in, int64_t ld, float *out)
@@ -234,23 +243,25 @@ static void step_rows(const Trainer *tr, RoundLinear *l, int64_t row, int64_t ro
     memset(l->a.g + row * l->a.in, 0, (size_t)(rows * l->a.in) * sizeof *l->a.g);
 }
 
-/* Of several ranks: each has moved its rows, all have all of them then. */
-static Status tell_rows(const Trainer *tr, Error *err)
+static void form_rows(const Trainer *tr, RoundLinear *l, int64_t row, int64_t rows, float rate)
 {
+    (void)tr, (void)rate;
+    trained_rows(l, row, rows, l->wq + row * l->a.in);
+}
+
+/* Of several ranks, who have moved some rows each: all weights on all of them, as they are now. */
+static Status form_weights(const Trainer *tr, Error *err)
+{
+    if (tr->told)
+        each_row(tr, form_rows, 0);
     for (int i = 0; tr->told && i < tr->n; i++) {
         const RoundLinear *l = &tr->lin[i];
-        const size_t groups = (size_t)l->a.groups * sizeof(float);
-        if (l->a.v)
-            RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, l->a.v, l->rows, (size_t)l->a.in * sizeof(float), err));
-        if (l->a.low)
-            RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, l->a.low, l->rows, groups, err));
-        if (l->a.high)
-            RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, l->a.high, l->rows, groups, err));
+        RETURN_IF_ERROR(round_ranks_exchange(&tr->ranks, l->wq, l->rows, (size_t)l->a.in * sizeof *l->wq, err));
     }
     return ST_OK;
 }
 
-/* The same of what each kept. */
+/* Of several ranks: what each kept of its rows, on all of them. */
 static Status tell_kept(const Trainer *tr, Error *err)
 {
     for (int i = 0; tr->told && i < tr->n; i++) {
@@ -377,7 +388,7 @@ static Status train_step(Trainer *tr, const Variant *v, int64_t it, double *scor
     RETURN_IF_ERROR(st);
     double left = 1 - (double)it / (double)tr->t->set->iters, reach = tr->t->peer ? PEER_REACH : REACH;
     each_row(tr, step_rows, (float)(reach / (double)tr->t->set->iters * left));
-    RETURN_IF_ERROR(tell_rows(tr, err));
+    RETURN_IF_ERROR(form_weights(tr, err));
     return cancel_check(tr->cancel, err);
 }
 
@@ -406,6 +417,7 @@ static Status train(Trainer *tr, RoundResult *out, Error *err)
     const Variant v = {.forms = tr->table, .dtype = t->dtype, .sdpa = t->sdpa};
     torch_random(&tr->random, t->set->seed + (uint32_t)t->unit * UINT32_C(0x9E3779B9));
     tr->at = tr->ranks.samples;
+    RETURN_IF_ERROR(form_weights(tr, err));
     if (t->peer)
         torch_permute(&tr->random, tr->ranks.samples, tr->order);
     else
@@ -428,6 +440,7 @@ static void trainer_fini(Trainer *tr)
     for (int i = 0; tr->lin && i < tr->n; i++) {
         RoundLinear *l = &tr->lin[i];
         free(l->w);
+        free(l->wq);
         free(l->a.v);
         free(l->a.g);
         free(l->a.low);
@@ -456,6 +469,7 @@ static Status room_for(const Trainer *tr, RoundLinear *l, Error *err)
     const Linear *lin = &tr->m->linears[l->linear];
     size_t n = (size_t)(lin->out * lin->in), groups;
     l->w = mem_aligned(n, sizeof *l->w);
+    l->wq = tr->told ? mem_aligned(n, sizeof *l->wq) : NULL;
     l->a = autoround_of(&l->level->config->weight, l->w, lin->out, lin->in, tr->t->T);
     l->a.rounds = set->rounds;
     l->a.clips = set->clips;
@@ -463,7 +477,7 @@ static Status room_for(const Trainer *tr, RoundLinear *l, Error *err)
     l->a.g = mem_zarray(n, sizeof *l->a.g);
     l->a.v = set->rounds ? mem_zarray(n, sizeof *l->a.v) : NULL;
     l->a.low = set->clips ? mem_array(4 * groups, sizeof *l->a.low) : NULL;
-    if (!l->w || !l->a.g || (set->rounds && !l->a.v) || (set->clips && !l->a.low))
+    if (!l->w || (tr->told && !l->wq) || !l->a.g || (set->rounds && !l->a.v) || (set->clips && !l->a.low))
         return error_nomem(err, lin->name);
     if (set->clips) {
         l->a.high = l->a.low + groups;
@@ -596,7 +610,7 @@ uint64_t round_unit_bytes(const Model *m, int unit, const int16_t *level, const 
             continue;
         const QSpec *q = &levels[level[i] - 1].config->weight;
         uint64_t n = (uint64_t)l->out * (uint64_t)l->in, groups = (uint64_t)l->out * (uint64_t)div_up(l->in, qspec_group(q, l->in));
-        bytes += (3 * n + 4 * groups) * sizeof(float) + qweight_bytes(q, l->out, l->in);
+        bytes += ((divided ? 4 : 3) * n + 4 * groups) * sizeof(float) + qweight_bytes(q, l->out, l->in);
         in = max_i64(in, l->in);
         out = max_i64(out, l->out);
     }
