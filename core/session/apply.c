@@ -202,7 +202,9 @@ static void apply_progress(Job *j, const JobProgress *p)
         j->lap += again;
         if (again || was)
             j->timed = p->done;
-        if (in_prior(p->phase))
+        if (again) /* its steps are of another kind: the float model's tell nothing of those that train */
+            j->paces = 0;
+        if (again || in_prior(p->phase))
             j->view->eta = -1;
         if (on)
             time_step(j, p->laps > j->lap + 1 ? p->laps - j->lap - 1 : 0);
