@@ -8,6 +8,9 @@ ${MAKE:-make} -s BUILD="$(dirname "$SLIMSCOPE")" "$mpi" >"$tmp/made" 2>&1 || { n
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 ranks() { n=$1; shift; timeout 120 mpirun -q --oversubscribe -n "$n" "$@"; }
 
+# weights_read FILE: hundredths of a MiB of weights that the ranks read together, by what they told
+weights_read() { sed -n 's/^rank.*read \([0-9.]*\) MiB of weights.*/\1/p' "$1" | awk '{ s += $1 } END { printf "%d", 100 * s }'; }
+
 # analyze METRIC NAME NUMBERS...: what one process writes of model $demo and $texts is what so many ranks write
 analyze() {
     metric=$1 name=$2; shift 2

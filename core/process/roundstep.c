@@ -29,46 +29,10 @@ Status round_ranks_exchange(const RoundRanks *r, void *data, const int64_t *to, 
     return st;
 }
 
-Status round_texts_exchange(const RoundRanks *r, void *data, size_t size, Error *err)
+RoundRanks round_ranks_of(const RoundTask *t)
 {
-    int64_t *to = mem_array((size_t)ranks(r) + 1, sizeof *to);
-    for (int k = 0; to && k <= ranks(r); k++)
-        to[k] = r->first[k];
-    Status st = to ? round_ranks_exchange(r, data, to, size, err) : error_nomem(err, what);
-    free(to);
-    return st;
-}
-
-/* to[ranks + 1] = 0, 1, 2, ... */
-static int64_t *one_each(const RoundRanks *r)
-{
-    int64_t *to = mem_array((size_t)ranks(r) + 1, sizeof *to);
-    for (int k = 0; to && k <= ranks(r); k++)
-        to[k] = k;
-    return to;
-}
-
-Status round_ranks_init(RoundRanks *r, const RoundTask *t, Error *err)
-{
-    *r = (RoundRanks){.samples = t->in->samples, .start = t->in->start};
-    if (!t->ranks)
-        return ST_OK;
-    *r = (RoundRanks){.dist = t->ranks->dist, .samples = t->ranks->samples, .start = t->ranks->start};
-    int64_t *to = one_each(r);
-    r->first = mem_array((size_t)ranks(r) + 1, sizeof *r->first);
-    Status st = to && r->first ? ST_OK : error_nomem(err, what);
-    if (st == ST_OK) {
-        r->first[ranks(r)] = r->samples;
-        r->first[dist_rank(r->dist)] = t->ranks->first;
-        st = round_ranks_exchange(r, r->first, to, sizeof *r->first, err);
-    }
-    free(to);
-    return st;
-}
-
-void round_ranks_fini(RoundRanks *r)
-{
-    free(r->first);
+    const UnitRanks *r = t->ranks;
+    return r ? (RoundRanks){r->dist, r->samples, r->start, r->cut} : (RoundRanks){.samples = t->in->samples, .start = t->in->start};
 }
 
 /* n pieces [start[i], start[i + 1]) dealt out by the ranks' speeds: to[ranks + 1]. */
@@ -111,7 +75,6 @@ static void begin(const RoundRanks *r, RoundBatch *b, int n)
 typedef struct Source {
     const float *in, *want;
     const int32_t *ids; /* NULL: not known */
-    int64_t ld;
 } Source;
 
 static Status stream_of(const RoundBatch *b, int64_t width, Stream *s, Error *err)
@@ -134,10 +97,8 @@ static Status copy_texts(RoundBatch *b, const Source *from, int64_t width, Error
         return error_nomem(err, what);
     for (int k = b->from; k < b->to; k++) {
         const int64_t at = b->start[k] - b->start[b->from], n = b->start[k + 1] - b->start[k];
-        for (int64_t i = 0; i < n; i++) {
-            memcpy(b->in.data + (at + i) * width, from[k].in + i * from[k].ld, (size_t)width * sizeof(float));
-            memcpy(b->want.data + (at + i) * width, from[k].want + i * from[k].ld, (size_t)width * sizeof(float));
-        }
+        memcpy(b->in.data + at * width, from[k].in, (size_t)(n * width) * sizeof(float));
+        memcpy(b->want.data + at * width, from[k].want, (size_t)(n * width) * sizeof(float));
         if (ids)
             memcpy(ids + at, from[k].ids, (size_t)n * sizeof *ids);
     }
@@ -149,52 +110,57 @@ static Status copy_texts(RoundBatch *b, const Source *from, int64_t width, Error
 static Source own_text(const RoundTask *t, int text)
 {
     const int64_t row = t->in->start[text], width = t->in->width;
-    return (Source){t->in->data + row * width, t->want->data + row * width, t->in->ids ? t->in->ids + row : NULL, width};
+    return (Source){t->in->data + row * width, t->want->data + row * width, t->in->ids ? t->in->ids + row : NULL};
 }
 
-/* What the ranks have of a step's texts, put together. */
+/* What the ranks have of a step's texts, put together, one rank's behind the other's. */
 typedef struct Together {
-    float *rows;  /* [rows][in and want] */
-    int32_t *ids; /* [rows] */
-    int64_t *to;  /* [ranks + 1] rows that are of each rank's streams */
+    float *in, *want; /* [rows][width] */
+    int32_t *ids;     /* [rows] */
+    int64_t *to;      /* [ranks + 1] rows that are of each rank's streams */
 } Together;
 
 static void together_fini(Together *g)
 {
-    free(g->rows);
+    free(g->in);
+    free(g->want);
     free(g->ids);
     free(g->to);
+}
+
+/* This rank's text into its place there. */
+static void put_text(const Together *g, int64_t at, const Source *own, int64_t rows, int64_t width)
+{
+    memcpy(g->in + at * width, own->in, (size_t)(rows * width) * sizeof *g->in);
+    memcpy(g->want + at * width, own->want, (size_t)(rows * width) * sizeof *g->want);
+    if (g->ids)
+        memcpy(g->ids + at, own->ids, (size_t)rows * sizeof *g->ids);
 }
 
 static Status put_together(const RoundRanks *r, const RoundTask *t, const RoundBatch *b, Together *g, Source *from, Error *err)
 {
     const int64_t width = t->in->width, rows = b->start[b->n];
-    const int me = dist_rank(r->dist);
     int64_t at = 0;
     g->to = mem_zarray((size_t)ranks(r) + 1, sizeof *g->to);
-    g->rows = mem_array((size_t)(2 * rows * width) + 1, sizeof *g->rows);
+    g->in = mem_array((size_t)(rows * width) + 1, sizeof *g->in);
+    g->want = mem_array((size_t)(rows * width) + 1, sizeof *g->want);
     g->ids = t->in->ids ? mem_array((size_t)rows + 1, sizeof *g->ids) : NULL;
-    if (!g->to || !g->rows || (t->in->ids && !g->ids))
+    if (!g->to || !g->in || !g->want || (t->in->ids && !g->ids))
         return error_nomem(err, what);
     for (int k = 0; k < ranks(r); g->to[++k] = at)
         for (int i = 0; i < b->n; i++) {
             const int64_t n = b->start[i + 1] - b->start[i];
-            if (b->text[i] < r->first[k] || b->text[i] >= r->first[k + 1])
+            if (b->text[i] < r->cut[k] || b->text[i] >= r->cut[k + 1])
                 continue;
-            float *to = g->rows + at * 2 * width;
-            from[i] = (Source){to, to + width, g->ids ? g->ids + at : NULL, 2 * width};
-            at += n;
-            if (k != me)
-                continue;
-            const Source own = own_text(t, b->text[i] - r->first[k]);
-            for (int64_t row = 0; row < n; row++, to += 2 * width) {
-                memcpy(to, own.in + row * width, (size_t)width * sizeof *to);
-                memcpy(to + width, own.want + row * width, (size_t)width * sizeof *to);
+            from[i] = (Source){g->in + at * width, g->want + at * width, g->ids ? g->ids + at : NULL};
+            if (k == dist_rank(r->dist)) {
+                const Source own = own_text(t, b->text[i] - (int)r->cut[k]);
+                put_text(g, at, &own, n, width);
             }
-            if (g->ids)
-                memcpy(g->ids + at - n, own.ids, (size_t)n * sizeof *g->ids);
+            at += n;
         }
-    RETURN_IF_ERROR(round_ranks_exchange(r, g->rows, g->to, 2 * (size_t)width * sizeof *g->rows, err));
+    RETURN_IF_ERROR(round_ranks_exchange(r, g->in, g->to, (size_t)width * sizeof *g->in, err));
+    RETURN_IF_ERROR(round_ranks_exchange(r, g->want, g->to, (size_t)width * sizeof *g->want, err));
     return g->ids ? round_ranks_exchange(r, g->ids, g->to, sizeof *g->ids, err) : ST_OK;
 }
 
@@ -203,7 +169,7 @@ Status round_batch_own(const RoundRanks *r, const RoundTask *t, int at, int n, R
     Source from[AUTOROUND_BATCH];
     *b = (RoundBatch){.n = n};
     for (int k = 0; k < n; k++) {
-        b->text[k] = at + k + (r->first ? r->first[dist_rank(r->dist)] : 0);
+        b->text[k] = at + k + (r->cut ? (int)r->cut[dist_rank(r->dist)] : 0);
         from[k] = own_text(t, at + k);
     }
     begin(r, b, n);

@@ -14,20 +14,17 @@
 typedef struct RoundRanks {
     Dist *dist;           /* NULL: one rank */
     int samples;          /* texts of all ranks */
-    const int64_t *start; /* [samples + 1] their rows; borrowed */
-    int *first;           /* [ranks + 1] the texts [first[r], first[r + 1]) are in rank r's streams */
+    const int64_t *start; /* [samples + 1] their rows */
+    const int64_t *cut;   /* [ranks + 1] the texts [cut[r], cut[r + 1]) are in rank r's streams; NULL: one rank has all */
 } RoundRanks;
-/* Every rank calls it. round_ranks_fini also after an error. */
-Status round_ranks_init(RoundRanks *r, const RoundTask *t, Error *err);
-void round_ranks_fini(RoundRanks *r);
+/* Borrows what the task has. */
+RoundRanks round_ranks_of(const RoundTask *t);
 /* to[ranks + 1]: rows of a weight that each rank moves, in whole tiles of `tile` outputs; outputs of `parts` parts of their own
  * are tiled one part behind the other. */
 Status round_ranks_rows(const RoundRanks *r, int64_t out, int64_t parts, int64_t tile, int64_t *to, Error *err);
 /* Of data, `size` bytes for each of the rows that to (round_ranks_rows) deals out, or of the texts that a cut does: each rank has
  * its own, afterwards all have all. */
 Status round_ranks_exchange(const RoundRanks *r, void *data, const int64_t *to, size_t size, Error *err);
-/* The same for each text of all ranks (RoundRanks.first). */
-Status round_texts_exchange(const RoundRanks *r, void *data, size_t size, Error *err);
 
 /* The texts of a step, in its order; text[from .. to) are this rank's. */
 typedef struct RoundBatch {

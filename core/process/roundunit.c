@@ -408,7 +408,7 @@ static Status all_losses(const Trainer *tr, const Variant *v, double *loss, Erro
         round_batch_fini(&b);
         RETURN_IF_ERROR(st);
     }
-    return tr->told ? round_texts_exchange(&tr->ranks, loss, sizeof *loss, err) : ST_OK;
+    return tr->told ? round_ranks_exchange(&tr->ranks, loss, tr->ranks.cut, sizeof *loss, err) : ST_OK;
 }
 
 static Status train(Trainer *tr, RoundResult *out, Error *err)
@@ -451,7 +451,6 @@ static void trainer_fini(Trainer *tr)
         free(tr->told[i].g);
     }
     free(tr->told);
-    round_ranks_fini(&tr->ranks);
     free(tr->lin);
     free(tr->of);
     free(tr->table);
@@ -566,11 +565,10 @@ static Status make_room(Trainer *tr, Error *err)
 
 Status round_unit(const RoundTask *t, QWeight *q, RoundResult *out, Error *err)
 {
-    Trainer tr = {.t = t, .m = runner_model(t->runner), .pool = runner_pool(t->runner), .cancel = runner_cancel(t->runner)};
+    Trainer tr = {.t = t, .m = runner_model(t->runner), .pool = runner_pool(t->runner), .cancel = runner_cancel(t->runner),
+                  .ranks = round_ranks_of(t)};
     *out = (RoundResult){0};
-    Status st = round_ranks_init(&tr.ranks, t, err);
-    if (st == ST_OK)
-        st = make_room(&tr, err);
+    Status st = make_room(&tr, err);
     if (st == ST_OK)
         st = make_linears(&tr, q, err);
     if (st == ST_OK)
@@ -600,7 +598,7 @@ uint64_t round_unit_bytes(const Model *m, int unit, const int16_t *level, const 
 {
     const Unit *u = &m->units[unit];
     const bool divided = size->all_rows > size->rows;
-    const int64_t rows = divided ? size->all_rows : size->rows, longest = divided ? size->all_longest : size->longest;
+    const int64_t rows = pass_rows(size), longest = divided ? size->all_longest : size->longest;
     const int samples = divided ? size->all_samples : size->samples;
     uint64_t bytes = 0;
     int64_t in = 0, out = 0;

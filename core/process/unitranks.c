@@ -42,11 +42,10 @@ static Status gather_texts(UnitRanks *r, const TokenSet *mine, Error *err)
         pack_i64(&own, mine->start[s + 1] - mine->start[s]);
     Status st = dist_gather_all(r->dist, &own, &packs, err);
     pack_fini(&own);
-    for (int k = 0; st == ST_OK && k < dist_size(r->dist); k++) {
-        const int n = (int)(packs[k].len / sizeof(int64_t));
-        r->first += k < dist_rank(r->dist) ? n : 0;
-        r->samples += n;
-    }
+    for (int k = 0; st == ST_OK && k < dist_size(r->dist); k++)
+        r->cut[k + 1] = r->cut[k] + (int64_t)(packs[k].len / sizeof(int64_t));
+    r->first = (int)r->cut[dist_rank(r->dist)];
+    r->samples = (int)r->cut[dist_size(r->dist)];
     r->start = st == ST_OK ? mem_zarray((size_t)r->samples + 1, sizeof *r->start) : NULL;
     if (st == ST_OK && !r->start)
         st = error_nomem(err, "the texts of all ranks");
@@ -70,7 +69,8 @@ Status unit_ranks_init(UnitRanks *r, Dist *dist, const TokenSet *mine, const Mod
     r->before = mem_zarray((size_t)r->experts, sizeof *r->before);
     r->all = mem_zarray((size_t)r->experts, sizeof *r->all);
     r->pack = mem_array((size_t)dist_size(dist), sizeof *r->pack);
-    if (!r->before || !r->all || !r->pack)
+    r->cut = mem_zarray((size_t)dist_size(dist) + 1, sizeof *r->cut);
+    if (!r->before || !r->all || !r->pack || !r->cut)
         return error_nomem(err, "the texts of all ranks");
     return gather_texts(r, mine, err);
 }
@@ -79,6 +79,7 @@ void unit_ranks_fini(UnitRanks *r)
 {
     dist_packs_free(r->packs, dist_size(r->dist));
     free(r->start);
+    free(r->cut);
     free(r->before);
     free(r->all);
     free(r->pack);

@@ -11,6 +11,7 @@ typedef struct UnitRanks {
     Dist *dist;          /* NULL: one rank has all */
     int samples, first;  /* of all ranks; the first of this one's */
     int64_t *start;      /* [samples + 1] their rows */
+    int64_t *cut;        /* [ranks + 1] rank k has texts [cut[k], cut[k + 1]) */
     int experts;
     int64_t *before, *all; /* [experts] of the block at work: rows of the ranks before this one, of all */
     RouteForm route;

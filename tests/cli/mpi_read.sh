@@ -16,8 +16,7 @@ many() {
         same "$tmp/one" "$tmp/many" "$name, --read $how"
     done
 }
-# read HOW: bytes of weights that the ranks read, together
-read_of() { sed -n 's/^rank.*read \([0-9.]*\) MiB of weights$/\1/p' "$tmp/err.$1" | awk '{ s += $1 } END { printf "%d", 100 * s }'; }
+read_of() { weights_read "$tmp/err.$1"; }
 less() { [ "$(read_of once)" -gt 0 ] && [ "$((2 * $(read_of once)))" -lt "$(read_of all)" ] && ok "$1" || not_ok "$1: $(read_of all) $(read_of once)"; }
 many "statistics and block_error on 3 ranks" 3 analyze --calib_dataset "$texts" --metrics block_error kurtosis
 less "weights are read once"

@@ -32,15 +32,13 @@ until_kl() {
 how=
 until_kl "$tmp/one" "$SLIMSCOPE"
 has "$tmp/one" '"met":true' "tune --until holds its goal"
-# read_by: hundredths of a MiB of weights that the ranks read, together
-read_by() { sed -n 's/^rank.*read \([0-9.]*\) MiB of weights.*/\1/p' "$tmp/err" | awk '{ s += $1 } END { printf "%d", 100 * s }'; }
 for n in 3 2; do
     [ $n = 3 ] || how='--read once'
     until_kl "$tmp/sets" ranks $n "$mpi"
     same "$tmp/one.all" "$tmp/sets.all" "$n ranks measure the same sets, to the same recipe"
-    [ $n = 2 ] || each=$(read_by)
+    [ $n = 2 ] || each=$(weights_read "$tmp/err")
 done
-[ "$(read_by)" -gt 0 ] && [ "$((2 * $(read_by)))" -lt "$each" ] && ok "--read once reads weights once" || not_ok "--read once: $(read_by) of $each"
+[ "$(weights_read "$tmp/err")" -gt 0 ] && [ "$((2 * $(weights_read "$tmp/err")))" -lt "$each" ] && ok "--read once reads weights once" || not_ok "--read once: $(weights_read "$tmp/err") of $each"
 
 linear='{type: linear_quant, qconfig: {act: {scope: per_tensor, dtype: int8, symmetric: false, method: minmax}, weight: {scope: per_channel, dtype: int8, symmetric: true, method: minmax}}}'
 # evaluation KL

@@ -36,7 +36,7 @@ typedef struct Job {
     int n, unit;
     bool peer;
     TokenSet *texts;
-    int first[THREAD_RANKS_MOST + 1]; /* texts of each rank */
+    int64_t cut[THREAD_RANKS_MOST + 1]; /* texts of each rank */
     Member m[THREAD_RANKS_MOST];
 } Job;
 
@@ -59,7 +59,7 @@ static void member_open(const Job *j, int rank, Member *m)
     m->q = calloc((size_t)m->b.m->units[j->unit].count, sizeof *m->q);
     assert_non_null(m->q);
     TokenSet mine;
-    ok(tokens_part(&mine, j->texts, j->first[rank], j->first[rank + 1] - j->first[rank], &err), &err);
+    ok(tokens_part(&mine, j->texts, (int)j->cut[rank], (int)(j->cut[rank + 1] - j->cut[rank]), &err), &err);
     ok(runner_embed(m->b.r, &mine, &m->in, &err), &err);
     const Variant plain = {.forms = NULL};
     for (int u = 0; u < j->unit; u++)
@@ -87,7 +87,8 @@ static void train(Dist *d, ThreadRank *p)
     Job *j = p->ctx;
     Member *m = &j->m[p->rank];
     const RoundSettings set = {.iters = 7, .rounds = true, .clips = true, .seed = 3};
-    const UnitRanks ranks = {.dist = d, .samples = j->texts->samples, .first = j->first[p->rank], .start = j->texts->start};
+    const UnitRanks ranks = {.dist = d, .samples = j->texts->samples, .first = (int)j->cut[p->rank], .start = j->texts->start,
+                             .cut = j->cut};
     const RoundTask t = {.runner = m->b.r, .unit = j->unit, .set = &set, .levels = pipeline_levels(m->p),
                          .level = m->level + m->b.m->units[j->unit].first, .peer = j->peer, .T = DT_F32, .in = &m->in,
                          .want = &m->want, .ranks = j->n > 1 ? &ranks : NULL};
@@ -100,7 +101,7 @@ static void run(Job *j, int n)
     ThreadRank p[THREAD_RANKS_MOST];
     j->n = n;
     for (int r = 0; r <= n; r++)
-        j->first[r] = r * j->texts->samples / n;
+        j->cut[r] = r * j->texts->samples / n;
     for (int r = 0; r < n; r++)
         member_open(j, r, &j->m[r]);
     thread_ranks_run(n, train, j, p);
